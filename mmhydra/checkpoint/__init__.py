@@ -1,0 +1,1 @@
+"""Checkpoints that explain themselves: stamp, verification, comparison. No torch."""

@@ -1,0 +1,176 @@
+"""What one run does with its checkpoints: which to resume from, when to stamp, which to keep. Used by rank 0."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mmhydra.checkpoint.stamp import (
+    STAMP,
+    CheckpointError,
+    Mesh,
+    Parent,
+    Stamp,
+    Stream,
+    Tokens,
+    file_names,
+    hash_files,
+    read_stamp,
+    stamped_steps,
+    step_folder,
+    write_stamp,
+)
+from mmhydra.checkpoint.verify import require_same_run, require_same_weights, require_whole
+from mmhydra.config.schema import RunConfig
+from mmhydra.files import write_atomic
+from mmhydra.run.directory import FROZEN_CONFIG, Attempt
+
+Event = Callable[[str, str], None]  # (kind, message)
+
+
+class Superseded(RuntimeError):
+    """A newer attempt of this run has started; this one must not write any more."""
+
+
+@dataclass(frozen=True)
+class World:
+    """What only the job knows: its mesh, and how many samples each source has given after n."""
+
+    mesh: Mesh
+    samples_by_source: Callable[[int], dict[str, int]]
+
+
+class Keeper:
+    """The checkpoints of one attempt."""
+
+    def __init__(self, attempt: Attempt, world: World, on_event: Event) -> None:
+        self._attempt = attempt
+        self._world = world
+        self._on_event = on_event
+        self._config, self._text = attempt.read_frozen()
+        self._provenance: dict[str, Any] = attempt.provenance()
+        self._folder = attempt.run.checkpoints
+        self._parent: Parent | None = None
+
+    def step_to_resume(self) -> int:
+        """The newest step whose checkpoint is whole and of this run; -1 if the run has none.
+
+        Raises CheckpointError if stamped checkpoints exist and none can be used, or `on_corrupt=refuse`.
+        """
+        steps = stamped_steps(self._folder)
+        for step in reversed(steps):
+            folder = step_folder(self._folder, step)
+            try:
+                require_whole(folder)  # first: what is damaged can't say which run made it
+            except CheckpointError as error:
+                self._on_event("checkpoint_corrupt", str(error))
+                if self._config.checkpoint.on_corrupt == "refuse":
+                    raise
+                continue
+            require_same_run(folder, self._config, self._provenance["manifests"])
+            self._parent = _parent(folder, "resume")
+            self._on_event("resume", f"resuming from {folder}")
+            return step
+        if steps:
+            raise CheckpointError(
+                f"none of the {len(steps)} checkpoints in {self._folder} is whole; restore one, or move the folder "
+                "away to start the run again"
+            )
+        return -1
+
+    def require_initial_weights(self) -> None:
+        """Checks the checkpoint that `init_from` names. Raises CheckpointError if it is damaged or does not fit."""
+        if self._config.checkpoint.init_from is None or stamped_steps(self._folder):
+            return
+        folder = Path(self._config.checkpoint.init_from)
+        require_whole(folder)
+        require_same_weights(folder, self._config, self._provenance["vocabulary"])
+        self._parent = _parent(folder, "init_from")
+        self._on_event("init_from", f"starting from the weights of {folder}")
+
+    def loaded(self, sample: int) -> None:
+        """Checks that the stream stands where the loaded step left it. Raises CheckpointError otherwise."""
+        resumed = self._parent is not None and self._parent.kind == "resume"
+        step = self._parent.step if resumed and self._parent is not None else 0
+        expected = step * self._config.training.global_batch_size
+        if sample != expected:
+            raise CheckpointError(f"the data stream stands at sample {sample}, step {step} ends at {expected}")
+
+    def prepare(self, step: int) -> None:
+        """Clears the place for a step. Raises Superseded if a newer attempt owns the run."""
+        newest = self._attempt.run.attempts[-1]
+        if newest.number != self._attempt.number:
+            raise Superseded(f"attempt {newest.number} has taken over this run; attempt {self._attempt.number} ends")
+        folder = step_folder(self._folder, step)
+        (folder / STAMP).unlink(missing_ok=True)  # first, so that a kill leaves no stamp on half a folder
+        if folder.is_dir():
+            shutil.rmtree(folder)
+
+    def stamp(self, step: int, sample: int) -> None:
+        """Closes the checkpoint of a step, then removes those that retention does not keep."""
+        folder = step_folder(self._folder, step)
+        write_atomic(folder / FROZEN_CONFIG, self._text)
+        write_atomic(folder / "code.patch", self._attempt.code_patch.read_bytes())
+        write_stamp(folder, self._stamp(step, sample, folder))
+        self._on_event("checkpoint", f"saved {folder}")
+        self._retain()
+
+    def _stamp(self, step: int, sample: int, folder: Path) -> Stamp:
+        provenance = self._provenance
+        return Stamp(
+            schema_version=1,
+            created=datetime.now(UTC).isoformat(),
+            run_id=provenance["run_id"],
+            run_name=provenance["run_name"],
+            attempt=self._attempt.number,
+            step=step,
+            config_sha256=provenance["config_sha256"],
+            code_patch_sha256=provenance["git"]["patch_sha256"],
+            git=provenance["git"],
+            packages=provenance["packages"],
+            mesh=self._world.mesh,
+            tokens=self._tokens(sample),
+            stream=Stream(sample=sample, seed=self._config.seed.data),
+            manifests=provenance["manifests"],
+            vocabulary=provenance["vocabulary"],
+            parent=self._parent,
+            exemptions=[],
+            files=hash_files(folder, file_names(folder)),
+        )
+
+    def _tokens(self, sample: int) -> Tokens:
+        seq_len = self._config.training.seq_len
+        by_source = {name: count * seq_len for name, count in self._world.samples_by_source(sample).items()}
+        by_modality: dict[str, int] = {}
+        for source in self._config.data.sources:
+            by_modality[source.modality] = by_modality.get(source.modality, 0) + by_source[source.name]
+        return Tokens(total=sample * seq_len, by_source=by_source, by_modality=by_modality)
+
+    def _retain(self) -> None:
+        for step in steps_to_remove(stamped_steps(self._folder), self._config):
+            folder = step_folder(self._folder, step)
+            (folder / STAMP).unlink()  # first, so that a kill leaves no stamp on half a folder
+            shutil.rmtree(folder)
+            self._on_event("checkpoint_removed", f"removed {folder}, {self._config.checkpoint.keep_latest} are kept")
+
+
+def steps_to_remove(steps: list[int], config: RunConfig) -> list[int]:
+    """Steps neither among the newest `keep_latest` nor the first to reach a multiple of `keep_every_tokens`."""
+    checkpoint, tokens_per_step = config.checkpoint, config.training.tokens_per_step
+    if checkpoint.keep_latest == 0:
+        return []
+    tagged: dict[int, int] = {}
+    if checkpoint.keep_every_tokens is not None:
+        for step in steps:
+            tagged.setdefault(step * tokens_per_step // checkpoint.keep_every_tokens, step)
+        tagged.pop(0, None)  # before the first multiple
+    kept = {*steps[-checkpoint.keep_latest :], *tagged.values()}
+    return [step for step in steps if step not in kept]
+
+
+def _parent(folder: Path, kind: Any) -> Parent:
+    digest = hashlib.sha256((folder / STAMP).read_bytes()).hexdigest()
+    return Parent(path=str(folder), step=read_stamp(folder).step, stamp_sha256=digest, kind=kind)

@@ -1,0 +1,159 @@
+"""stamp.json: what a checkpoint is, written last. A folder without a valid stamp is not a checkpoint.
+
+The folder holds torchtitan's DCP files, `config.yaml` and `code.patch` of the attempt that saved it, and the stamp.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mmhydra.errors import UserError
+from mmhydra.files import sha256_of_file, write_atomic
+
+STAMP = "stamp.json"
+_STEP = re.compile(r"step-(\d{8,})")
+_HASH_THREADS = 8  # hashlib releases the interpreter lock
+
+
+class CheckpointError(UserError):
+    """A checkpoint that can't be used, with the reasons."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class File(_Record):
+    """One file of the checkpoint."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+
+
+class Mesh(_Record):
+    """The world that saved it."""
+
+    world_size: int
+    dp_replicate: int
+    dp_shard: int
+    tp: int
+    pp: int
+
+
+class Tokens(_Record):
+    """Tokens that made the weights, padding and repeats included."""
+
+    total: int
+    by_source: dict[str, int]
+    by_modality: dict[str, int]
+
+
+class Stream(_Record):
+    """Where the data stream stands: the number of the next global sample, and the seed."""
+
+    sample: int
+    seed: int
+
+
+class Parent(_Record):
+    """The checkpoint that the weights came from."""
+
+    path: str
+    step: int
+    stamp_sha256: str
+    kind: Literal["resume", "init_from"]
+
+
+class Stamp(_Record):
+    """Schema version 1."""
+
+    schema_version: Literal[1]
+    created: str
+    run_id: str
+    run_name: str
+    attempt: int
+    step: int
+    config_sha256: str
+    code_patch_sha256: str
+    git: dict[str, Any]
+    packages: dict[str, str]
+    mesh: Mesh
+    tokens: Tokens
+    stream: Stream
+    manifests: dict[str, str]
+    vocabulary: dict[str, str]
+    parent: Parent | None
+    exemptions: list[str]
+    files: list[File]
+
+
+def step_folder(checkpoints: Path, step: int) -> Path:
+    """Folder of the checkpoint after an optimizer step."""
+    return checkpoints / f"step-{step:08d}"
+
+
+def step_of(folder: Path) -> int | None:
+    """The step in a checkpoint folder's name; None for other names."""
+    match = _STEP.fullmatch(folder.name)
+    return int(match.group(1)) if match else None
+
+
+def stamped_steps(checkpoints: Path) -> list[int]:
+    """Steps of folders that have a stamp, oldest first. Their content is not checked."""
+    if not checkpoints.is_dir():
+        return []
+    folders = [checkpoints / name for name in os.listdir(checkpoints)]
+    steps = {step_of(folder) for folder in folders if (folder / STAMP).is_file()}
+    return sorted(step for step in steps if step is not None)
+
+
+def hash_files(folder: Path, names: Iterable[str]) -> list[File]:
+    """Size and SHA-256 of files, several at a time."""
+
+    def describe(name: str) -> File:
+        path = folder / name
+        return File(name=name, size_bytes=path.stat().st_size, sha256=sha256_of_file(path))
+
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        return list(pool.map(describe, sorted(names)))
+
+
+def file_names(folder: Path) -> list[str]:
+    """All files below a checkpoint folder but the stamp and unfinished ones, relative, sorted."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    names = (str(path.relative_to(folder)) for path in paths)
+    return sorted(name for name in names if name != STAMP and not name.endswith(".tmp"))
+
+
+def write_stamp(folder: Path, stamp: Stamp) -> None:
+    """Closes a checkpoint: every file is on disk before the stamp appears in one step."""
+    for file in stamp.files:
+        _fsync(folder / file.name)
+    text = json.dumps(stamp.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(folder / STAMP, (text + "\n").encode())
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_stamp(folder: Path) -> Stamp:
+    """The stamp of a checkpoint. Raises CheckpointError if there is none or it can't be read."""
+    path = folder / STAMP
+    try:
+        return Stamp.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} is not a checkpoint: it has no {STAMP}") from None
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(f"{path} can't be read as a stamp: {error}") from error

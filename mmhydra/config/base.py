@@ -1,0 +1,36 @@
+"""What every config section is made of: strictness, counts, and marks for what is not identity."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """One part of a run's config: frozen, strictly typed, no unknown keys, and no defaults.
+
+    A default here would be a value that no YAML file shows, so subclasses declare types only.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class NotIdentity:
+    """Marks a field that does not make the numbers, so it stays out of the run id. Says why."""
+
+    reason: str
+
+
+def _integral(value: Any) -> Any:
+    """Accepts 1e12 for a count: YAML and Hydra read it as a float."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
+PositiveCount = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]  # a file name

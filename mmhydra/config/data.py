@@ -1,0 +1,49 @@
+"""The `data` group: dataset versions, their shares, and how the demo is built."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mmhydra.config.base import Count, Fraction, Name, NotIdentity, PositiveFloat, Section
+
+
+class Source(Section):
+    """One source of one dataset version, a folder below `paths.data` that holds manifest.json."""
+
+    name: Name
+    dataset: Name
+    modality: Literal["text", "image", "audio", "video", "image_text", "audio_text", "video_text"]
+    weight: PositiveFloat  # share of tokens in any unit: only the proportion counts
+
+
+class Stage(Section):
+    """A stretch of training with its own shares; values change linearly from the first to the second."""
+
+    name: Name
+    fraction: Fraction  # of all steps
+    shares: dict[str, Annotated[list[Fraction], Field(min_length=2, max_length=2)]]
+    lr_multiplier: Annotated[list[PositiveFloat], Field(min_length=2, max_length=2)]
+
+
+class DemoBuilder(Section):
+    """Settings of the dataset that is built on the spot from Python's standard library."""
+
+    corpus_mb: PositiveFloat
+    heldout_fraction: Annotated[float, Field(gt=0, lt=1)]
+    shard_mb: PositiveFloat
+
+
+class Data(Section):
+    """What the model is fed."""
+
+    name: Name
+    sources: Annotated[list[Source], Field(min_length=1)]
+    planned_tokens: Annotated[Count | None, NotIdentity("a plan; the manifests say what there is")]
+    schedule: list[Stage]
+    shuffle: bool
+    builder: DemoBuilder | None
+
+    @property
+    def datasets(self) -> list[str]:
+        """Names of the dataset versions, each once, in order of appearance."""
+        return list(dict.fromkeys(source.dataset for source in self.sources))

@@ -1,0 +1,49 @@
+"""The one text form of a RunConfig: what a dry run prints and what a worker reads are these bytes."""
+
+import hashlib
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mmhydra.config.schema import RunConfig
+from mmhydra.errors import UserError
+
+
+class FrozenConfigError(UserError):
+    """A config text that is no RunConfig."""
+
+
+def to_yaml(config: RunConfig) -> bytes:
+    """The frozen text of a config: declared order, one line per scalar, UTF-8."""
+    text: str = yaml.dump(
+        config.model_dump(mode="python"), Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True, width=1000
+    )
+    return text.encode()
+
+
+def from_yaml(text: bytes) -> RunConfig:
+    """Reads a frozen config back. Raises FrozenConfigError for anything that `to_yaml` does not write."""
+    try:
+        return RunConfig.model_validate(yaml.load(text, Loader=yaml.CSafeLoader))
+    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
+        raise FrozenConfigError(f"not a frozen config of this version of mmhydra: {error}") from error
+
+
+def config_sha256(text: bytes) -> str:
+    """The config hash: SHA-256 over the frozen bytes, in hex."""
+    return hashlib.sha256(text).hexdigest()
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted path; list elements by index."""
+    if isinstance(tree, dict):
+        items = [(str(key), value) for key, value in tree.items()]
+    elif isinstance(tree, list) and tree:
+        items = [(str(index), value) for index, value in enumerate(tree)]
+    else:
+        return {prefix: tree}
+    leaves: dict[str, Any] = {}
+    for key, value in items:
+        leaves |= flatten(value, f"{prefix}.{key}" if prefix else key)
+    return leaves

@@ -1,0 +1,179 @@
+"""The manifest of a dataset version: its shards, what is in them and how to tell that they are whole."""
+
+import hashlib
+import io
+import json
+import shlex
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+
+from mmhydra.data.index import INDEX_SUFFIX, ShardError, build_index
+from mmhydra.errors import UserError
+from mmhydra.files import write_atomic
+
+MANIFEST_NAME = "manifest.json"
+
+
+class ManifestError(UserError):
+    """A manifest is missing, cannot be read or contradicts itself."""
+
+
+def _inside(path: str) -> str:
+    """Refuse a path that could lead out of the dataset's folder."""
+    if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts or not path:
+        raise ValueError("a path in a manifest is relative to the manifest's folder and has no '..'")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shard(_Frozen):
+    """One WebDataset tar; its index lies beside it as `path` + ".idx.npy"."""
+
+    path: RelativePath
+    source: str
+    split: str
+    sha256: Sha256
+    size_bytes: Count
+    num_documents: Count
+    num_tokens: Count
+
+
+class Source(_Frozen):
+    """Where documents come from. `tokens_per_modality` counts the train split."""
+
+    name: str
+    license: str
+    description: str
+    languages: tuple[str, ...]
+    tokens_per_modality: dict[str, Count]
+
+
+class Vocabulary(_Frozen):
+    """The ids of the shards: 0 to `size` - 1. `digest` is the sha256 of `tokenizer_file`."""
+
+    size: Annotated[int, Field(gt=0)]
+    digest: Sha256
+    eod_id: Count
+    tokenizer_file: RelativePath
+
+
+class Manifest(_Frozen):
+    """One dataset version. Equal digests mean equal shards, vocabulary and builder settings."""
+
+    schema_version: Literal[1] = 1
+    dataset: str
+    version: str
+    builder: dict[str, JsonValue]
+    vocabulary: Vocabulary
+    sources: tuple[Source, ...]
+    shards: tuple[Shard, ...]
+    unigram_entropy_nats: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    codecs: dict[str, JsonValue]
+
+    @property
+    def digest(self) -> str:
+        """sha256 (64 hexadecimal digits) of the canonical JSON: sorted keys, no white space, ASCII."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def shards_of(self, source: str, split: str) -> tuple[Shard, ...]:
+        """The shards of one source and split, in reading order. Raises ManifestError when there are none."""
+        found = tuple(s for s in self.shards if s.source == source and s.split == split)
+        if not found:
+            there = sorted({f"{s.source}/{s.split}" for s in self.shards})
+            raise ManifestError(
+                f"dataset {self.dataset} {self.version} has no source/split {source}/{split}; "
+                f"it has {', '.join(there) or 'no shards'}"
+            )
+        return found
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for what, values in (
+            ("source", [s.name for s in self.sources]),
+            ("shard", [s.path for s in self.shards]),
+        ):
+            if twice := [value for value, count in Counter(values).items() if count > 1]:
+                raise ValueError(f"{what} {', '.join(twice)} is listed twice")
+        if unknown := {s.source for s in self.shards} - {s.name for s in self.sources}:
+            raise ValueError(f"shards name sources that are not listed: {', '.join(sorted(unknown))}")
+        if self.vocabulary.eod_id >= self.vocabulary.size:
+            raise ValueError(f"eod_id {self.vocabulary.eod_id} is not below the vocabulary's {self.vocabulary.size}")
+        return self
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Read `folder`/manifest.json. Raises ManifestError, with each wrong field, unless it is valid."""
+    path = folder / MANIFEST_NAME
+    cure = f"Give another data folder, or remove this one and build it again: rm -r {shlex.quote(str(folder))}"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(
+            f"no dataset in {folder}: cannot read {MANIFEST_NAME} ({error.strerror}). {cure}"
+        ) from error
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or MANIFEST_NAME}: {e['msg']}" for e in error.errors()]
+        raise ManifestError("\n".join([f"{path} is not a manifest of schema version 1:", *lines, cure])) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `folder`/manifest.json whole or not at all. Raises OSError."""
+    text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False) + "\n"
+    write_atomic(folder / MANIFEST_NAME, text.encode("ascii"))
+
+
+def verify_shards(folder: Path, manifest: Manifest) -> list[str]:
+    """Hash every shard and make its index again. Returns one line for each faulty one, else []."""
+    lines = (_shard_fault(folder, shard, manifest.vocabulary.size) for shard in manifest.shards)
+    return [line for line in lines if line]
+
+
+def verify_vocabulary(folder: Path, manifest: Manifest) -> list[str]:
+    """Hash the tokenizer's file. Returns one line when it is missing or not the one of the shards."""
+    name, digest = manifest.vocabulary.tokenizer_file, manifest.vocabulary.digest
+    try:
+        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    except OSError as error:
+        return [f"{name}: cannot read it ({error.strerror})"]
+    return [] if found == digest else [f"{name}: sha256 is {found}, the manifest says {digest}"]
+
+
+def _shard_fault(folder: Path, shard: Shard, vocab_size: int) -> str | None:
+    path = folder / shard.path
+    try:
+        if (size := path.stat().st_size) != shard.size_bytes:
+            return f"{shard.path}: {size} bytes, the manifest says {shard.size_bytes}"
+        with path.open("rb") as file:
+            if (found := hashlib.file_digest(file, "sha256").hexdigest()) != shard.sha256:
+                return f"{shard.path}: sha256 is {found}, the manifest says {shard.sha256}"
+            file.seek(0)
+            index = build_index(file, shard.path, vocab_size)
+        buffer = io.BytesIO()
+        np.save(buffer, index)
+        if path.with_name(path.name + INDEX_SUFFIX).read_bytes() != buffer.getvalue():
+            return f"{shard.path}{INDEX_SUFFIX}: not the index of this shard"
+    except OSError as error:
+        return f"{shard.path}: cannot read it or its index ({error.strerror}: {error.filename})"
+    except ShardError as error:
+        return str(error)
+    if (len(index), int(index[:, 1].sum())) != (shard.num_documents, shard.num_tokens):
+        return (
+            f"{shard.path}: {len(index)} documents and {index[:, 1].sum()} tokens, "
+            f"the manifest says {shard.num_documents} and {shard.num_tokens}"
+        )
+    return None

@@ -1,0 +1,1 @@
+"""From a request to running processes. The submit side: never torch."""

@@ -1,0 +1,80 @@
+"""What a person sees of a run: a progress bar fed by metrics.jsonl, and one panel at the end."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+_PLAIN_LINES = 20  # lines a run prints where there is no terminal
+
+
+class Progress:
+    """A bar on a terminal, about twenty lines elsewhere."""
+
+    def __init__(self, console: Console, num_steps: int) -> None:
+        self._console = console
+        self._num_steps = num_steps
+        self._offset = 0
+        self._next_line = 0
+        self.last: dict[str, Any] = {}
+        self.validation: dict[str, Any] = {}
+        self._bar = Bar(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TextColumn("{task.fields[rate]} tokens/s"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("train", total=num_steps, loss="-", rate="-")
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def follow(self, metrics: Path) -> None:
+        """Reads the whole lines that were written since the last call."""
+        try:
+            with open(metrics, "rb") as file:
+                file.seek(self._offset)
+                text = file.read()
+        except FileNotFoundError:
+            return
+        complete = text[: text.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        for line in complete.splitlines():
+            self._show(json.loads(line))
+
+    def _show(self, record: dict[str, Any]) -> None:
+        if record["kind"] == "validation":
+            self.validation = record
+            self._console.print(f"step {record['step']}: held-out loss {record['val_loss']:.4f} nats a token")
+            return
+        self.last = record
+        loss, rate = f"{float(record['loss']):.3f}", f"{record['throughput_tps']:,.0f}"
+        self._bar.update(self._task, completed=record["step"], loss=loss, rate=rate)
+        if not self._console.is_terminal and record["step"] >= self._next_line:
+            self._console.print(f"step {record['step']}/{self._num_steps}  loss {loss}  {rate} tokens/s")
+            self._next_line = record["step"] + max(1, self._num_steps // _PLAIN_LINES)
+
+
+def show_end(console: Console, title: str, rows: dict[str, str], next_commands: dict[str, str]) -> None:
+    """One panel: where things are, and what to type next."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in {**rows, "": "", **next_commands}.items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    console.print(Panel(table, title=title, expand=False))

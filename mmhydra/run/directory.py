@@ -1,0 +1,146 @@
+"""Names inside `outputs/<name>/<run id>/`. Nothing else in the code spells them."""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmhydra.config.frozen import config_sha256, from_yaml
+from mmhydra.config.schema import RunConfig
+from mmhydra.errors import UserError
+from mmhydra.files import write_atomic, write_json
+from mmhydra.run.identity import Identity
+
+_ATTEMPT = re.compile(r"\d{4,}")
+FROZEN_CONFIG = "config.yaml"
+
+
+class AttemptError(UserError):
+    """An attempt directory that is not what was frozen."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run: the same identity always leads to the same folder."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `step-*` checkpoints, shared by all attempts."""
+        return self.path / "checkpoints"
+
+    @property
+    def lease(self) -> Path:
+        """Who may write to this run now."""
+        return self.path / "lease.json"
+
+    @property
+    def attempts(self) -> list["Attempt"]:
+        """All attempts, oldest first."""
+        folder = self.path / "attempts"
+        names = [name for name in os.listdir(folder) if _ATTEMPT.fullmatch(name)] if folder.is_dir() else []
+        return [Attempt(folder / name) for name in sorted(names, key=int)]
+
+    def create(self, identity: Identity) -> None:
+        """Makes the folder and writes identity.yaml once; later starts find it there."""
+        (self.path / "attempts").mkdir(parents=True, exist_ok=True)
+        self.checkpoints.mkdir(exist_ok=True)
+        file = self.path / "identity.yaml"
+        if not file.exists():
+            document = {"schema_version": 1, "run_id": identity.run_id, "identity": identity.document}
+            write_atomic(file, yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False).encode())
+
+    def new_attempt(self) -> "Attempt":
+        """Claims the next attempt number; of two processes that race, each gets its own."""
+        while True:
+            existing = self.attempts
+            number = existing[-1].number + 1 if existing else 1
+            folder = self.path / "attempts" / f"{number:04d}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            (folder / "logs").mkdir()
+            return Attempt(folder)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a run. The worker reads this folder and nothing else of the submit side."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        """1 for the first start."""
+        return int(self.path.name)
+
+    @property
+    def run(self) -> RunDirectory:
+        """The run that it belongs to."""
+        return RunDirectory(self.path.parent.parent)
+
+    @property
+    def metrics(self) -> Path:
+        """JSON lines, written by the rank that knows the loss."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        """JSON lines, written by rank 0."""
+        return self.path / "events.jsonl"
+
+    @property
+    def status(self) -> Path:
+        """State of the attempt, written by rank 0."""
+        return self.path / "status.json"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process."""
+        return self.path / "logs"
+
+    @property
+    def code_patch(self) -> Path:
+        """The uncommitted part of the code."""
+        return self.path / "code.patch"
+
+    def freeze(self, config: bytes, overrides: tuple[str, ...], provenance: dict[str, Any], patch: bytes) -> None:
+        """Writes what the worker will read. config.yaml.sha256 is in the format of sha256sum."""
+        digest = config_sha256(config)
+        write_atomic(self.code_patch, patch)
+        write_atomic(self.path / "overrides.txt", "".join(f"{line}\n" for line in overrides).encode())
+        write_json(self.path / "provenance.json", provenance)
+        write_atomic(self.path / FROZEN_CONFIG, config)
+        write_atomic(self.path / f"{FROZEN_CONFIG}.sha256", f"{digest}  {FROZEN_CONFIG}\n".encode())
+
+    def read_frozen(self) -> tuple[RunConfig, bytes]:
+        """The config and its bytes. Raises AttemptError if they are not the bytes that were frozen."""
+        try:
+            text = (self.path / FROZEN_CONFIG).read_bytes()
+            recorded = (self.path / f"{FROZEN_CONFIG}.sha256").read_text().split()[0]
+        except (OSError, IndexError, UnicodeDecodeError) as error:
+            raise AttemptError(f"{self.path} is no frozen attempt: {error}") from error
+        found = config_sha256(text)
+        expected = {recorded, str(self.provenance().get("config_sha256"))}
+        if expected != {found}:
+            raise AttemptError(
+                f"{self.path / FROZEN_CONFIG} was changed after it was frozen: its SHA-256 is {found}, recorded is "
+                f"{' and '.join(sorted(expected))}. Start the run again with the change as an override."
+            )
+        return from_yaml(text), text
+
+    def provenance(self) -> dict[str, Any]:
+        """provenance.json. Raises AttemptError if it can't be read."""
+        try:
+            document = json.loads((self.path / "provenance.json").read_text())
+            if not isinstance(document, dict):
+                raise ValueError("not a JSON object")
+            return document
+        except (OSError, ValueError) as error:
+            raise AttemptError(f"{self.path / 'provenance.json'} can't be read: {error}") from error

@@ -1,0 +1,97 @@
+"""torchtitan's DCP checkpoints, each closed by a stamp, none loaded without one."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torchtitan.components.checkpointer.base import DATALOADER
+from torchtitan.components.checkpointer.dcp import CheckpointManager
+
+from mmhydra.checkpoint.keeper import Keeper
+from mmhydra.checkpoint.stamp import step_folder
+
+
+class StampedCheckpointManager(CheckpointManager):
+    """Asks a Keeper what to load, what to keep, and to stamp what was saved."""
+
+    @dataclass(kw_only=True, slots=True)
+    class Config(CheckpointManager.Config):
+        """`open_keeper` makes the part that knows stamps; it is used on rank 0."""
+
+        open_keeper: Callable[[], Keeper]
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        if self.enable:
+            self._keeper = config.open_keeper()
+            self._stamping: Future[None] | None = None
+
+    def _create_checkpoint_id(self, step: int, folder: str = "") -> str:
+        return str(step_folder(Path(folder or self.folder), step))
+
+    def _find_load_step(self, folder: str = "") -> int:
+        """The newest step whose stamp holds, decided by rank 0 for all; -1 if there is none."""
+        return int(_from_rank_0(lambda: self._keeper.step_to_resume()))
+
+    def _load(self, step: int = -1) -> bool:
+        _from_rank_0(self._keeper.require_initial_weights)
+        loaded: bool = super()._load(step)
+        sample = self.states[DATALOADER].state_dict()["sample"]
+        _from_rank_0(lambda: self._keeper.loaded(sample))
+        return loaded
+
+    def _save(self, curr_step: int, last_step: bool = False) -> bool:
+        if not self._should_save(curr_step, last_step):
+            return False
+        self.maybe_wait_for_saving()
+        # Writing over a finished step would leave its metadata beside half-written shards: clear it first.
+        _from_rank_0(lambda: self._keeper.prepare(curr_step))
+        saved: bool = super()._save(curr_step, last_step)
+        sample = self.states[DATALOADER].state_dict()["sample"]
+        if self.save_future is not None:
+            # Rank 0's future ends after it has gathered all ranks and written the metadata.
+            if dist.get_rank() == 0:
+                self._stamping = Future()
+                self.save_future.add_done_callback(lambda done: self._stamp_later(done, curr_step, sample))
+        else:
+            _from_rank_0(lambda: self._keeper.stamp(curr_step, sample))
+        return saved
+
+    def _stamp_later(self, saved: Future[Any], step: int, sample: int) -> None:
+        assert self._stamping is not None
+        try:
+            saved.result()
+            self._keeper.stamp(step, sample)
+            self._stamping.set_result(None)
+        except BaseException as error:
+            self._stamping.set_exception(error)
+
+    def _wait_for_saving(self) -> None:
+        super()._wait_for_saving()
+        if self._stamping is not None:
+            self._stamping.result()
+            self._stamping = None
+
+    def _purge_stale_checkpoints(self) -> None:
+        """Retention belongs to the Keeper: torchtitan's purge counts unstamped folders and tagged ones."""
+
+    def _close(self) -> None:
+        self.maybe_wait_for_saving()
+        super()._close()
+
+
+def _from_rank_0(decide: Callable[[], Any]) -> Any:
+    """What rank 0 returns or raises, on every rank, so that all go on or all end alike."""
+    outcome: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            outcome[0] = decide()
+        except Exception as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]

@@ -1,0 +1,19 @@
+"""`python -m mmhydra.worker ATTEMPT_DIR`: one rank of a run. Reads the attempt directory, never Hydra or submitit."""
+
+import sys
+from pathlib import Path
+
+from mmhydra.run.directory import Attempt
+from mmhydra.titan.job import run_attempt
+
+
+def main() -> int:
+    """Runs one rank and returns its exit code."""
+    if len(sys.argv) != 2:
+        print("usage: python -m mmhydra.worker ATTEMPT_DIR", file=sys.stderr)
+        return 2
+    return run_attempt(Attempt(Path(sys.argv[1]).absolute()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

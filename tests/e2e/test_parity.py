@@ -1,0 +1,87 @@
+"""One seed checkpoint, the same batches: every mesh computes the same thing, in every precision."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from workplace import Workplace, records
+
+pytestmark = pytest.mark.slow
+
+MESHES = ("single", "fsdp", "tp2", "tp2pp2")
+# Relative tolerances of loss and gradient norm against one rank of the same precision.
+TOLERANCES = {"fp32": (1e-6, 5e-6), "bf16": (3e-4, 1e-3), "float8_emulated": (1e-3, 5e-3)}
+NUM_STEPS = 10
+# Four layers of seven linears (fused qkv counts as one of five) and the head, which stays in high precision.
+LINEARS = {"single": [(20, 1)], "tp2pp2": [(10, 0), (10, 1)]}
+
+
+@pytest.fixture(scope="module")
+def seed(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The initial weights, written by one process."""
+    place = Workplace(demo_data, tmp_path_factory.mktemp("seed") / "outputs")
+    return place.train("training.steps=0") / "checkpoints/step-00000000"
+
+
+@pytest.fixture(scope="module")
+def runs(seed: Path, demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Run directories by precision and mesh."""
+    found = {}
+    for precision in TOLERANCES:
+        for mesh in MESHES:
+            place = Workplace(demo_data, tmp_path_factory.mktemp(f"{precision}-{mesh}") / "outputs")
+            found[precision, mesh] = place.train(
+                f"precision={precision}",
+                f"parallel={mesh}",
+                f"training.steps={NUM_STEPS}",
+                f"training.validation_interval={NUM_STEPS}",
+                "training.validation_batches=2",
+                "optim.warmup_steps=2",
+                f"checkpoint.init_from={seed}",
+            )
+    return found
+
+
+@pytest.mark.parametrize("precision", TOLERANCES)
+@pytest.mark.parametrize("mesh", MESHES[1:])
+def test_losses_equal_one_rank(runs: dict[tuple[str, str], Path], precision: str, mesh: str) -> None:
+    alone, parallel = records(runs[precision, "single"]), records(runs[precision, mesh])
+    loss, grad_norm = TOLERANCES[precision]
+    assert list(parallel) == list(alone) == list(range(1, NUM_STEPS + 1))
+    for step in alone:
+        assert parallel[step]["loss"] == pytest.approx(alone[step]["loss"], rel=loss)
+        assert parallel[step]["grad_norm"] == pytest.approx(alone[step]["grad_norm"], rel=grad_norm)
+    held_out = [records(runs[precision, name], "validation")[NUM_STEPS]["val_loss"] for name in ("single", mesh)]
+    assert held_out[1] == pytest.approx(held_out[0], rel=loss)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float8_emulated"])
+def test_precision_really_differs(runs: dict[tuple[str, str], Path], precision: str) -> None:
+    reference, other = records(runs["fp32", "single"]), records(runs[precision, "single"])
+    assert all(reference[step]["loss"] != other[step]["loss"] for step in reference)
+
+
+def test_all_meshes_read_the_same_samples(runs: dict[tuple[str, str], Path]) -> None:
+    shards = {tuple(record["data_shard"] for record in records(run).values()) for run in runs.values()}
+    assert len(shards) == 1
+
+
+@pytest.mark.parametrize(("mesh", "expected"), LINEARS.items())
+def test_float8_layers_are_really_float8(
+    runs: dict[tuple[str, str], Path], mesh: str, expected: list[tuple[int, int]]
+) -> None:
+    found = set()
+    for file in runs["float8_emulated", mesh].glob("attempts/0001/events*.jsonl"):
+        for event in map(json.loads, file.read_text().splitlines()):
+            if event["kind"] == "model":
+                types = dict(re.findall(r"'(\w+)': (\d+)", event["message"]))
+                found.add((int(types.get("Float8Linear", 0)), int(types.get("Linear", 0))))
+    assert found == set(expected)
+
+
+def test_stamps_name_seed_and_mesh(runs: dict[tuple[str, str], Path], seed: Path) -> None:
+    stamp = json.loads((runs["fp32", "tp2pp2"] / f"checkpoints/step-{NUM_STEPS:08d}/stamp.json").read_text())
+    assert stamp["parent"]["kind"] == "init_from"
+    assert stamp["parent"]["path"] == str(seed)
+    assert stamp["mesh"] == {"world_size": 8, "dp_replicate": 1, "dp_shard": 2, "tp": 2, "pp": 2}
