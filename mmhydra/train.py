@@ -17,6 +17,9 @@ def main() -> int:
         return handle(compose(sys.argv[1:]))
     except UserError as error:
         return refuse(error)
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes from the newest checkpoint", file=sys.stderr)
+        return ExitCode.FAILED
 
 
 def handle(request: Request) -> ExitCode:

@@ -101,16 +101,23 @@ class Keeper:
 
     def prepare(self, step: int) -> None:
         """Clears the place for a step. Raises Superseded if a newer attempt owns the run."""
-        newest = self._attempt.run.attempts[-1]
-        if newest.number != self._attempt.number:
-            raise Superseded(f"attempt {newest.number} has taken over this run; attempt {self._attempt.number} ends")
+        self._require_newest()
         folder = step_folder(self._folder, step)
         (folder / STAMP).unlink(missing_ok=True)  # first, so that a kill leaves no stamp on half a folder
         if folder.is_dir():
             shutil.rmtree(folder)
 
+    def _require_newest(self) -> None:
+        newest = self._attempt.run.attempts[-1]
+        if newest.number != self._attempt.number:
+            raise Superseded(f"attempt {newest.number} has taken over this run; attempt {self._attempt.number} ends")
+
     def stamp(self, step: int, sample: int) -> None:
-        """Closes the checkpoint of a step, then removes those that retention does not keep."""
+        """Closes the checkpoint of a step, then removes those that retention does not keep.
+
+        Raises Superseded if a newer attempt has started since the save began.
+        """
+        self._require_newest()
         folder = step_folder(self._folder, step)
         write_atomic(folder / FROZEN_CONFIG, self._text)
         write_atomic(folder / "code.patch", self._attempt.code_patch.read_bytes())

@@ -3,6 +3,7 @@
 The folder holds torchtitan's DCP files, `config.yaml` and `code.patch` of the attempt that saved it, and the stamp.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -11,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from mmhydra.errors import UserError
-from mmhydra.files import sha256_of_file, write_atomic
+from mmhydra.files import sha256_of_file, write_json
 
 STAMP = "stamp.json"
 _STEP = re.compile(r"step-(\d{8,})")
@@ -136,8 +137,14 @@ def write_stamp(folder: Path, stamp: Stamp) -> None:
     """Closes a checkpoint: every file is on disk before the stamp appears in one step."""
     for file in stamp.files:
         _fsync(folder / file.name)
-    text = json.dumps(stamp.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomic(folder / STAMP, (text + "\n").encode())
+    document = stamp.model_dump(mode="json")
+    write_json(folder / STAMP, {**document, "digest": _digest(document)})
+
+
+def _digest(document: dict[str, Any]) -> str:
+    """The stamp vouches for all other files; this line vouches for the stamp."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _fsync(path: Path) -> None:
@@ -152,8 +159,13 @@ def read_stamp(folder: Path) -> Stamp:
     """The stamp of a checkpoint. Raises CheckpointError if there is none or it can't be read."""
     path = folder / STAMP
     try:
-        return Stamp.model_validate_json(path.read_bytes())
+        document = json.loads(path.read_bytes())
+        digest = document.pop("digest")
+        stamp = Stamp.model_validate(document)
     except FileNotFoundError:
         raise CheckpointError(f"{folder} is not a checkpoint: it has no {STAMP}") from None
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path} can't be read as a stamp: {error}") from error
+    if digest != _digest(document):
+        raise CheckpointError(f"{path} was changed: its own digest is {_digest(document)}, it says {digest}")
+    return stamp

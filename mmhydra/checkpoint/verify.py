@@ -109,8 +109,6 @@ def require_same_weights(folder: Path, config: RunConfig, vocabulary: Mapping[st
     saved = config_of(folder)
     there = {"model": identity_fields(saved.model), "tokens": identity_fields(saved.tokens)}
     here = {"model": identity_fields(config.model), "tokens": identity_fields(config.tokens)}
-    for side in (there, here):
-        side["model"].pop("name")
     shared = set(stamp.vocabulary) & set(vocabulary)
     there["vocabulary"] = {name: stamp.vocabulary[name] for name in sorted(shared)}
     here["vocabulary"] = {name: vocabulary[name] for name in sorted(shared)}

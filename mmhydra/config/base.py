@@ -22,6 +22,9 @@ class NotIdentity:
     reason: str
 
 
+LABEL = "a label; the values beside it decide"
+
+
 def _integral(value: Any) -> Any:
     """Accepts 1e12 for a count: YAML and Hydra read it as a float."""
     if isinstance(value, float) and value.is_integer():

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from mmhydra.config.base import Name, NotIdentity, PositiveCount, PositiveFloat, Section
+from mmhydra.config.base import Count, Name, NotIdentity, PositiveCount, PositiveFloat, Section
 
 _WHEN = "saving changes no number of the run"
 
@@ -20,7 +20,7 @@ class Checkpoint(Section):
     name: Annotated[Name, NotIdentity(_WHEN)]
     enabled: Annotated[bool, NotIdentity(_WHEN)]
     interval: Annotated[PositiveCount, NotIdentity(_WHEN)]  # steps
-    keep_latest: Annotated[int, NotIdentity(_WHEN)]  # 0 keeps all, else at least 2
+    keep_latest: Annotated[Count, NotIdentity(_WHEN)]  # 0 keeps all, else at least 2
     keep_every_tokens: Annotated[PositiveCount | None, NotIdentity(_WHEN)]  # kept for ever, tagged
     async_mode: Annotated[Literal["disabled", "async", "async_with_pinned_mem"], NotIdentity(_WHEN)]
     on_corrupt: Annotated[Literal["previous", "refuse"], NotIdentity("decides on a resume, not on a number")]

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmhydra.config.base import Count, Fraction, Name, NotIdentity, PositiveFloat, Section
+from mmhydra.config.base import LABEL, Count, Fraction, Name, NotIdentity, PositiveFloat, Section
 
 
 class Source(Section):
@@ -36,7 +36,7 @@ class DemoBuilder(Section):
 class Data(Section):
     """What the model is fed."""
 
-    name: Name
+    name: Annotated[Name, NotIdentity(LABEL)]
     sources: Annotated[list[Source], Field(min_length=1)]
     planned_tokens: Annotated[Count | None, NotIdentity("a plan; the manifests say what there is")]
     schedule: list[Stage]

@@ -1,12 +1,14 @@
 """The `model` group: the shape of a dense, llama-style decoder."""
 
-from mmhydra.config.base import Name, PositiveCount, PositiveFloat, Section
+from typing import Annotated
+
+from mmhydra.config.base import LABEL, Name, NotIdentity, PositiveCount, PositiveFloat, Section
 
 
 class Model(Section):
     """Architecture without vocabulary (which `tokens` decides) and without sequence length."""
 
-    name: Name
+    name: Annotated[Name, NotIdentity(LABEL)]
     num_layers: PositiveCount
     dim: PositiveCount
     num_heads: PositiveCount

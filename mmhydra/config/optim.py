@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmhydra.config.base import Count, Fraction, Name, PositiveFloat, Section
+from mmhydra.config.base import LABEL, Count, Fraction, Name, NotIdentity, PositiveFloat, Section
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -12,7 +12,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class Optim(Section):
     """Linear warmup, then cosine decay over the rest, or warmup-stable-decay (WSD, arXiv 2404.06395)."""
 
-    name: Name
+    name: Annotated[Name, NotIdentity(LABEL)]
     lr: PositiveFloat
     min_lr: Annotated[float, Field(ge=0)]
     warmup_steps: Count

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from mmhydra.config.base import Name, NotIdentity, PositiveCount, Section
+from mmhydra.config.base import LABEL, Name, NotIdentity, PositiveCount, Section
 
 _DP = "the stream gives every data-parallel degree the same global batches"
 _MEMORY = "trades memory for time; the mathematics is the same"
@@ -11,7 +11,7 @@ _MEMORY = "trades memory for time; the mathematics is the same"
 class Parallel(Section):
     """Degrees of the mesh (data x pipeline x tensor) and the pipeline schedule."""
 
-    name: Annotated[Name, NotIdentity("a label; the degrees below decide")]
+    name: Annotated[Name, NotIdentity(LABEL)]
     dp: Annotated[PositiveCount | Literal["auto"], NotIdentity(_DP)]
     dp_replicate: Annotated[PositiveCount, NotIdentity(_DP)]  # > 1: HSDP, copies of the sharded group
     tp: PositiveCount

@@ -59,9 +59,14 @@ def _warmup(config: RunConfig) -> Iterator[Problem]:
 def _schedule_of_rate(config: RunConfig) -> Iterator[Problem]:
     optim = config.optim
     if optim.min_lr > optim.lr:
-        yield Problem(("optim.min_lr", "optim.lr"), f"min_lr {optim.min_lr} is above lr {optim.lr}")
+        cure = f"type optim.min_lr={optim.lr / 10:g} (a tenth is usual)"
+        yield Problem(("optim.min_lr", "optim.lr"), f"min_lr {optim.min_lr} is above lr {optim.lr}; {cure}")
     if (optim.schedule == "wsd") != (optim.decay_fraction is not None):
-        need = "needs decay_fraction, for example 0.1" if optim.schedule == "wsd" else "takes decay_fraction=null"
+        need = (
+            "needs a decay; type optim.decay_fraction=0.1"
+            if optim.schedule == "wsd"
+            else "has no such decay; type optim.decay_fraction=null"
+        )
         yield Problem(("optim.schedule", "optim.decay_fraction"), f"the schedule {optim.schedule} {need}")
 
 
@@ -170,7 +175,7 @@ def _float8(config: RunConfig) -> Iterator[Problem]:
 
 def _checkpoint(config: RunConfig) -> Iterator[Problem]:
     checkpoint = config.checkpoint
-    if checkpoint.keep_latest < 0 or checkpoint.keep_latest == 1:
+    if checkpoint.keep_latest == 1:  # it may be the one that is being written
         yield Problem(
             ("checkpoint.keep_latest",), f"{checkpoint.keep_latest} is not legal; 0 keeps all, else at least 2"
         )

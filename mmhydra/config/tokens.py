@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmhydra.config.base import Name, PositiveCount, Section
+from mmhydra.config.base import LABEL, Name, NotIdentity, PositiveCount, Section
 
 Modality = Literal["text", "image", "audio", "video", "special"]
 
@@ -20,7 +20,7 @@ class TokenRange(Section):
 class Tokens(Section):
     """The declared layout. Its padded size is the size of the model's embedding."""
 
-    name: Name
+    name: Annotated[Name, NotIdentity(LABEL)]
     ranges: Annotated[list[TokenRange], Field(min_length=1)]
     special: list[str]
     pad_multiple: PositiveCount  # the padded size divides by it, so that TP shards stay equal

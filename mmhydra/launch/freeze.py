@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmhydra.checkpoint.stamp import STAMP, CheckpointError, stamped_steps
+from mmhydra.checkpoint.stamp import STAMP, stamped_steps
 from mmhydra.checkpoint.verify import require_same_weights
 from mmhydra.config.frozen import config_sha256, to_yaml
 from mmhydra.config.schema import RunConfig
@@ -54,8 +54,6 @@ def _stamp_sha256(config: RunConfig, vocabulary: dict[str, str]) -> str | None:
     if config.checkpoint.init_from is None:
         return None
     folder = Path(config.checkpoint.init_from)
-    if not folder.is_absolute():
-        raise CheckpointError(f"checkpoint.init_from={folder} is no absolute path; type {folder.absolute()}")
     require_same_weights(folder, config, vocabulary)
     return hashlib.sha256((folder / STAMP).read_bytes()).hexdigest()
 

@@ -19,6 +19,10 @@ _ATTEMPT = re.compile(r"\d{4,}")
 FROZEN_CONFIG = "config.yaml"
 
 
+class RunDirectoryError(UserError):
+    """A place where no run can be written."""
+
+
 class AttemptError(UserError):
     """An attempt directory that is not what was frozen."""
 
@@ -47,13 +51,21 @@ class RunDirectory:
         return [Attempt(folder / name) for name in sorted(names, key=int)]
 
     def create(self, identity: Identity) -> None:
-        """Makes the folder and writes identity.yaml once; later starts find it there."""
-        (self.path / "attempts").mkdir(parents=True, exist_ok=True)
-        self.checkpoints.mkdir(exist_ok=True)
-        file = self.path / "identity.yaml"
-        if not file.exists():
-            document = {"schema_version": 1, "run_id": identity.run_id, "identity": identity.document}
-            write_atomic(file, yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False).encode())
+        """Makes the folder and writes identity.yaml once; later starts find it there.
+
+        Raises RunDirectoryError where nothing can be written.
+        """
+        try:
+            (self.path / "attempts").mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(exist_ok=True)
+            file = self.path / "identity.yaml"
+            if not file.exists():
+                document = {"schema_version": 1, "run_id": identity.run_id, "identity": identity.document}
+                write_atomic(file, yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False).encode())
+        except OSError as error:
+            raise RunDirectoryError(
+                f"the run can't be written to {self.path}: {error}; point paths.outputs (or MMHYDRA_OUTPUTS) elsewhere"
+            ) from error
 
     def new_attempt(self) -> "Attempt":
         """Claims the next attempt number; of two processes that race, each gets its own."""

@@ -22,7 +22,10 @@ def hold(run: RunDirectory) -> Iterator[None]:
 
     The lock is the kernel's: kill -9 frees it at once, and no clock is compared.
     """
-    descriptor = os.open(run.lease, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        descriptor = os.open(run.lease, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise LeaseError(f"the run can't be taken: {error}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,5 +43,5 @@ def _owner(descriptor: int) -> str:
     try:
         owner = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {owner['pid']} on {owner['host']} at {owner['since']}"
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return "another process"

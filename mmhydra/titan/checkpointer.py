@@ -1,17 +1,24 @@
 """torchtitan's DCP checkpoints, each closed by a stamp, none loaded without one."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from torch.distributed.checkpoint.api import CheckpointException
 from torchtitan.components.checkpointer.base import DATALOADER
 from torchtitan.components.checkpointer.dcp import CheckpointManager
 
 from mmhydra.checkpoint.keeper import Keeper
 from mmhydra.checkpoint.stamp import step_folder
+
+
+class CheckpointNotWritten(RuntimeError):
+    """A save failed. The checkpoints before it are whole; the run can be resumed from them."""
 
 
 class StampedCheckpointManager(CheckpointManager):
@@ -49,7 +56,8 @@ class StampedCheckpointManager(CheckpointManager):
         self.maybe_wait_for_saving()
         # Writing over a finished step would leave its metadata beside half-written shards: clear it first.
         _from_rank_0(lambda: self._keeper.prepare(curr_step))
-        saved: bool = super()._save(curr_step, last_step)
+        with self._write_errors_are_named(curr_step):
+            saved: bool = super()._save(curr_step, last_step)
         sample = self.states[DATALOADER].state_dict()["sample"]
         if self.save_future is not None:
             # Rank 0's future ends after it has gathered all ranks and written the metadata.
@@ -57,8 +65,21 @@ class StampedCheckpointManager(CheckpointManager):
                 self._stamping = Future()
                 self.save_future.add_done_callback(lambda done: self._stamp_later(done, curr_step, sample))
         else:
-            _from_rank_0(lambda: self._keeper.stamp(curr_step, sample))
+            with self._write_errors_are_named(curr_step):
+                _from_rank_0(lambda: self._keeper.stamp(curr_step, sample))
         return saved
+
+    @contextmanager
+    def _write_errors_are_named(self, step: int) -> Iterator[None]:
+        """A full disk reaches us as torch's "unexpected pos 704 vs 598"; say which file system has how much left."""
+        try:
+            yield
+        except (OSError, RuntimeError, CheckpointException) as error:
+            free_gb = shutil.disk_usage(Path(self.folder)).free / 1e9
+            raise CheckpointNotWritten(
+                f"the checkpoint of step {step} could not be written to {self.folder} ({free_gb:.1f} GB are free "
+                f"there): {str(error).strip()}"
+            ) from error
 
     def _stamp_later(self, saved: Future[Any], step: int, sample: int) -> None:
         assert self._stamping is not None

@@ -85,3 +85,19 @@ def test_stamps_name_seed_and_mesh(runs: dict[tuple[str, str], Path], seed: Path
     assert stamp["parent"]["kind"] == "init_from"
     assert stamp["parent"]["path"] == str(seed)
     assert stamp["mesh"] == {"world_size": 8, "dp_replicate": 1, "dp_shard": 2, "tp": 2, "pp": 2}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (("model.dim=256", "model.ffn_dim=512"), "model.dim: 128 -> 256"),
+        (("tokens.pad_multiple=4096",), "tokens.pad_multiple: 64 -> 4096"),
+    ],
+)
+def test_weights_of_another_shape_are_refused(
+    seed: Path, place: Workplace, overrides: tuple[str, ...], named: str
+) -> None:
+    refused = place.run(f"checkpoint.init_from={seed}", *overrides)
+    assert refused.code == 2, refused.text
+    assert named in refused.err
+    assert list(place.outputs.glob("*/*")) == [], "a refused run leaves nothing behind"

@@ -20,18 +20,24 @@ def start_and_kill(place: Workplace, at_step: int, *overrides: str) -> Path:
     process = subprocess.Popen(
         place.command(*overrides), env=place.environment, start_new_session=True, stdout=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + DEADLINE_S
-    while not any(step >= at_step for run in place.outputs.glob("*/*") for step in records(run)):
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_step(place, process, at_step)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     run = place.newest_run()
+    deadline = time.monotonic() + DEADLINE_S
     while workers_of(run):
         assert time.monotonic() < deadline, "workers outlive their launcher"
         time.sleep(0.05)
     return run
+
+
+def wait_for_step(place: Workplace, process: "subprocess.Popen[bytes]", step: int) -> None:
+    """Waits until a run has logged a step."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not any(logged >= step for run in place.outputs.glob("*/*") for logged in records(run)):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def workers_of(run: Path) -> list[int]:
@@ -60,14 +66,14 @@ def test_killed_run_continues_bit_for_bit(short_place: Workplace, place: Workpla
     assert "resume" in [event["kind"] for event in events(run)]
 
 
-def test_killed_on_two_ranks_with_damaged_newest_checkpoint_continues_on_one(
+def test_killed_on_one_rank_with_damaged_newest_checkpoint_continues_on_two(
     short_place: Workplace, place: Workplace
 ) -> None:
     """The number of data-parallel ranks is no identity, and the previous checkpoint serves, loudly."""
-    run = start_and_kill(place, 13, *SHORT, "parallel=fsdp", "checkpoint.interval=5")
+    run = start_and_kill(place, 13, *SHORT, "checkpoint.interval=5", "checkpoint.async_mode=async")
     damaged = run / "checkpoints/step-00000010"
     flip_a_byte(damaged)
-    assert place.train(*SHORT, "parallel=single") == run
+    assert place.train(*SHORT, "parallel=fsdp") == run
     told = [event["message"] for event in events(run) if event["kind"] == "checkpoint_corrupt"]
     assert len(told) == 1
     assert str(damaged) in told[0]
@@ -76,6 +82,40 @@ def test_killed_on_two_ranks_with_damaged_newest_checkpoint_continues_on_one(
     for step, record in resumed.items():
         assert record["loss"] == pytest.approx(whole[step]["loss"], rel=1e-5)
         assert record["data_shard"] == whole[step]["data_shard"]
+
+
+def test_dead_rank_ends_the_run_and_the_same_command_resumes(place: Workplace) -> None:
+    process = subprocess.Popen(
+        place.command(*SHORT, "parallel=fsdp"), env=place.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    wait_for_step(place, process, 13)
+    run = place.newest_run()
+    os.kill(max(workers_of(run)), signal.SIGKILL)  # the last started: a rank, not the agent
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 1, errors
+    assert b"the same command resumes it" in errors
+    assert workers_of(run) == []
+    assert place.train(*SHORT, "parallel=fsdp") == run
+    before, after = records(run, attempt="0001"), records(run, attempt="0002")
+    assert list(after) == list(range(11, 21))
+    assert before.keys() & after.keys() >= {11, 12, 13}
+    for step in before.keys() & after.keys():
+        assert (before[step]["loss"], before[step]["grad_norm"]) == (after[step]["loss"], after[step]["grad_norm"])
+
+
+def test_full_disk_leaves_no_half_checkpoint(place: Workplace) -> None:
+    """A limit on the size of files stands for the disk: the checkpoint does not fit, metrics do."""
+    limited = ["bash", "-c", 'ulimit -f 2000; exec "$@"', "limited", *place.command(*SHORT)]  # blocks of 1 KiB
+    done = subprocess.run(limited, env=place.environment, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert done.returncode == 1, done.stdout + done.stderr
+    run = place.newest_run()
+    assert list(run.glob("checkpoints/*/stamp.json")) == []
+    assert list(records(run)) == list(range(1, 11))
+    assert "the checkpoint of step 10 could not be written" in done.stderr
+    assert "GB are free" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert place.train(*SHORT) == run
+    assert list(records(run, attempt="0002")) == list(range(1, 21))
 
 
 def flip_a_byte(folder: Path) -> str:

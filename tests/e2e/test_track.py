@@ -1,9 +1,10 @@
 """Aim beside a real run: the same numbers, and no harm when it breaks."""
 
+import json
 from pathlib import Path
 
 import pytest
-from aim.sdk.repo import Repo
+from track_samples import read_aim
 from workplace import Workplace, events, records
 
 pytestmark = pytest.mark.slow
@@ -14,19 +15,13 @@ FEW = ("training.steps=6", "optim.warmup_steps=2", "training.validation_interval
 def test_aim_holds_metrics_config_and_commit(place: Workplace, tmp_path: Path) -> None:
     run = place.train(*FEW, "track=aim", f"track.aim.repo={tmp_path / 'repo'}")
     assert [event for event in events(run) if event["kind"] == "sink_failed"] == []
-    repo = Repo.from_path(str(tmp_path / "repo"))
-    found = {}
-    for aim_run in repo.iter_runs():
-        assert aim_run["config"]["model"]["dim"] == 128
-        for metric in aim_run.metrics():
-            steps, values = metric.values.sparse_numpy()
-            found[metric.name, metric.context.to_dict()["subset"]] = dict(
-                zip(steps.tolist(), values.tolist(), strict=True)
-            )
-    train = records(run)
-    assert found["loss", "train"] == {step: pytest.approx(record["loss"]) for step, record in train.items()}
-    held_out = records(run, "validation")
-    assert found["val_loss", "val"] == {step: pytest.approx(r["val_loss"]) for step, r in held_out.items()}
+    (shown,) = read_aim(tmp_path / "repo")
+    train, held_out = records(run), records(run, "validation")
+    assert dict(shown["metrics"]["loss train"]) == {step: record["loss"] for step, record in train.items()}
+    assert dict(shown["metrics"]["val_loss val"]) == {step: record["val_loss"] for step, record in held_out.items()}
+    provenance = json.loads((run / "attempts/0001/provenance.json").read_text())
+    assert shown["params"]["config"]["model"]["dim"] == 128
+    assert shown["params"]["git_commit"] == provenance["git"]["commit"]
 
 
 def test_broken_aim_harms_nothing(place: Workplace, tmp_path: Path) -> None:

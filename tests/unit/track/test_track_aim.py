@@ -5,6 +5,7 @@ import subprocess
 import threading
 from pathlib import Path
 
+import aim_quietly  # noqa: F401  before the first import of Aim
 import pytest
 from aim.sdk.repo import Repo
 from track_samples import (

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmhydra.track import JsonlWriter, RunInfo
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def train_record(step: int, **changes: Any) -> dict[str, Any]:

@@ -1,0 +1,116 @@
+"""The stamp: written last, complete, and strict when it is read."""
+
+import hashlib
+import json
+import os
+
+import pytest
+
+from mmhydra.checkpoint import stamp as module
+from mmhydra.checkpoint.stamp import CheckpointError, file_names, read_stamp, stamped_steps, step_folder, step_of
+
+
+def test_a_stamp_explains_the_checkpoint(make_run):
+    run = make_run()
+    stamp = read_stamp(run.save(run.start(), 100))
+    assert (stamp.run_name, stamp.run_id, stamp.attempt, stamp.step) == ("debug", run.directory.path.name, 1, 100)
+    assert stamp.tokens.total == 100 * 16 * 128
+    assert stamp.tokens.by_source == {"stdlib_code": 1200 * 128, "stdlib_docs": 400 * 128}
+    assert stamp.tokens.by_modality == {"text": 1600 * 128}
+    assert (stamp.stream.sample, stamp.stream.seed) == (1600, 42)
+    assert stamp.git["commit"] == "c" * 40
+    assert stamp.manifests == {"demo-v1": "1" * 64}
+    assert stamp.parent is None
+
+
+def test_every_file_is_in_the_stamp_with_its_hash(make_run):
+    run = make_run()
+    folder = run.save(run.start(), 100)
+    stamp = read_stamp(folder)
+    assert [file.name for file in stamp.files] == sorted(set(os.listdir(folder)) - {"stamp.json"})
+    for file in stamp.files:
+        content = (folder / file.name).read_bytes()
+        assert (file.size_bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    assert hashlib.sha256((folder / "config.yaml").read_bytes()).hexdigest() == stamp.config_sha256
+    assert hashlib.sha256((folder / "code.patch").read_bytes()).hexdigest() == stamp.code_patch_sha256
+
+
+def test_a_kill_before_the_stamp_leaves_no_checkpoint(make_run, monkeypatch):
+    run = make_run()
+    keeper = run.start()
+    run.save(keeper, 100)
+
+    def die(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmhydra.checkpoint.keeper.write_stamp", die)
+    with pytest.raises(KeyboardInterrupt):
+        run.save(keeper, 200)
+    assert run.folder(200).is_dir()
+    assert stamped_steps(run.directory.checkpoints) == [100]
+    with pytest.raises(CheckpointError, match=r"step-00000200 is not a checkpoint: it has no stamp\.json"):
+        read_stamp(run.folder(200))
+    assert run.start().step_to_resume() == 100
+
+
+def test_files_are_on_disk_before_the_stamp_appears(make_run, monkeypatch):
+    synced: list[str] = []
+    sync, write = module._fsync, module.write_json
+    monkeypatch.setattr(module, "_fsync", lambda path: (synced.append(path.name), sync(path)))
+    monkeypatch.setattr(module, "write_json", lambda path, text: (synced.append(path.name), write(path, text)))
+    run = make_run()
+    run.save(run.start(), 100)
+    assert synced == [".metadata", "__0_0.distcp", "__1_0.distcp", "code.patch", "config.yaml", "stamp.json"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: b"",
+        lambda text: text[:-20],
+        lambda text: b"[]",
+        lambda text: b"\xff" + text,
+        lambda text: text.replace(b'"schema_version": 1', b'"schema_version": 2'),
+        lambda text: text.replace(b'"attempt": 1,', b""),
+        lambda text: text.replace(b'"attempt": 1,', b'"attempt": 1, "foo": 1,'),
+    ],
+    ids=["empty", "truncated", "list", "no utf-8", "version", "missing key", "unknown key"],
+)
+def test_a_broken_stamp_is_refused(make_run, damage):
+    run = make_run()
+    path = run.save(run.start(), 100) / "stamp.json"
+    text = path.read_bytes()
+    path.write_bytes(damage(text))
+    assert path.read_bytes() != text
+    with pytest.raises(CheckpointError, match=r"stamp\.json can't be read as a stamp"):
+        read_stamp(path.parent)
+
+
+def test_names_of_folders(tmp_path):
+    assert step_folder(tmp_path, 7).name == "step-00000007"
+    for step in (0, 7, 99_999_999, 100_000_000):
+        assert step_of(step_folder(tmp_path, step)) == step
+    assert [step_of(tmp_path / name) for name in ("step-7", "step-0000000x", "step-00000007.tmp", "x")] == [None] * 4
+
+
+def test_only_stamped_folders_are_steps(tmp_path):
+    assert stamped_steps(tmp_path / "nowhere") == []
+    for name in ("step-00000002", "step-100000000", "step-00000010", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stamp.json").write_text("{}")
+    (tmp_path / "step-00000003").mkdir()
+    (tmp_path / "step-00000004").touch()
+    assert stamped_steps(tmp_path) == [2, 10, 100_000_000]
+
+
+def test_unfinished_files_are_no_part(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for name in ("a", "sub/b", "stamp.json", ".stamp.json.1.tmp"):
+        (tmp_path / name).write_text("")
+    assert file_names(tmp_path) == ["a", "sub/b"]
+
+
+def test_the_stamp_is_json_for_other_tools(make_run):
+    run = make_run()
+    document = json.loads((run.save(run.start(), 100) / "stamp.json").read_text())
+    assert document["schema_version"] == 1

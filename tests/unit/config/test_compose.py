@@ -1,0 +1,174 @@
+"""conf/ and the command line become a typed request, or one readable message."""
+
+import pytest
+import yaml
+
+from mmhydra import paths
+from mmhydra.compose import Request, compose, known_clusters
+from mmhydra.config.frozen import from_yaml, to_yaml
+from mmhydra.config.rules import check
+from mmhydra.errors import UserError
+
+GROUPS = ("model", "parallel", "data", "tokens", "precision", "optim", "cluster", "checkpoint", "track", "experiment")
+CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in paths.config_dir().glob("*/*.yaml"))
+LARGE = ["model=10b", "data=mix_v0.2", "cluster=h100_256"]
+
+# What stands beside a choice so that the run is legal; nothing for the others.
+COMPANY = {
+    "model=100m": ["parallel=fsdp"],
+    "model=1b": ["parallel=fsdp"],
+    "model=10b": ["parallel=tp4pp8", "cluster=h100_256"],
+    "parallel=tp4pp8": LARGE,
+    "cluster=h100_64": ["parallel=fsdp", "parallel.dp=auto", "training.global_batch_size=64"],
+    "cluster=h100_256": ["parallel=tp4pp8", *LARGE[:2]],
+    "cluster=slurm_dev": ["parallel=tp2pp2"],
+    "precision=float8_rowwise": ["parallel=tp4pp8", *LARGE],
+    "precision=float8_rowwise_gw_hp": ["parallel=tp4pp8", *LARGE],
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch):
+    for name in ("MMHYDRA_CLUSTER", "MMHYDRA_DATA", "MMHYDRA_OUTPUTS", "MMHYDRA_REMOTE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_every_group_of_the_design_is_there():
+    assert {choice.partition("=")[0] for choice in CHOICES} == set(GROUPS)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_is_legal_and_freezes(choice):
+    config = compose([choice, *COMPANY.get(choice, [])]).config
+    assert check(config, known_clusters()) == []
+    text = to_yaml(config)
+    assert from_yaml(text) == config
+    assert to_yaml(from_yaml(text)) == text
+
+
+@pytest.mark.parametrize("group", [group for group in GROUPS if group not in ("track", "experiment")])
+def test_a_choice_names_itself_as_its_file(group):
+    for path in (paths.config_dir() / group).glob("*.yaml"):
+        document = yaml.safe_load(path.read_text())
+        section = document if group not in ("model", "data") else document[group]
+        assert section["name"] == path.stem
+
+
+def test_the_command_keys_are_no_part_of_the_run():
+    request = compose(["dry_run=config", "tag=a"])
+    assert request.dry_run == "config"
+    assert request.overrides == ("dry_run=config", "tag=a")
+    assert "dry_run" not in request.config.model_dump()
+    assert compose(["dry_run=config", "~dry_run"]).dry_run is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "explicit"),
+    [
+        ([], False),
+        (["cluster=local"], True),
+        (["+cluster=local"], True),
+        (["cluster.compile=true"], False),
+        (["tag=cluster"], False),
+    ],
+)
+def test_whether_the_command_line_names_the_cluster(default_config, overrides, explicit):
+    assert Request(default_config, tuple(overrides), None).cluster_is_explicit is explicit
+
+
+def test_the_command_line_wins_over_what_a_file_selects():
+    config = compose(["model=10b", "precision=bf16", "data=mix_v0.2", "optim.lr=2e-4"]).config
+    assert (config.precision.name, config.tokens.name, config.optim.lr) == ("bf16", "qwen_full", 2e-4)
+
+
+def test_a_model_selects_its_precision_and_a_mix_its_vocabulary():
+    config = compose(["model=10b", "data=mix_v0.2"]).config
+    assert (config.precision.name, config.tokens.name) == ("float8_rowwise", "qwen_full")
+
+
+def test_sinks_combine():
+    track = compose(["track=[aim,prometheus]"]).config.track
+    assert track.aim is not None
+    assert track.prometheus is not None
+    assert track.tensorboard is None
+    single = compose(["track=aim"]).config.track
+    assert single.aim is not None
+    assert single.prometheus is None
+
+
+def test_the_last_of_two_equal_overrides_wins():
+    assert compose(["tag=a", "tag=b"]).config.tag == "b"
+
+
+def test_folders_come_from_the_environment(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MMHYDRA_DATA", "/somewhere/data")
+    monkeypatch.setenv("MMHYDRA_OUTPUTS", "relative")
+    folders = compose([]).config.paths
+    assert folders.data == "/somewhere/data"
+    assert folders.outputs == str(tmp_path / "relative")
+
+
+def test_folders_are_those_of_the_checkout_else_of_the_current_folder(monkeypatch, tmp_path):
+    checkout = paths.checkout()
+    assert checkout is not None
+    assert paths.folder("MMHYDRA_DATA", "data") == str(checkout / "data")
+    monkeypatch.setattr(paths, "checkout", lambda: None)
+    monkeypatch.chdir(tmp_path)
+    assert paths.folder("MMHYDRA_DATA", "data") == str(tmp_path / "data")
+
+
+REFUSED = [
+    (["model=nope"], ["Could not find 'model/nope'", "10b", "debug"]),
+    (["modle=debug"], ["modle: no such key; did you mean model?"]),
+    (["training.stesp=5"], ["training.stesp: no such key; did you mean training.steps"]),
+    (["+training.foo=1"], ["training.foo: no such key"]),
+    (["+foo=1"], ["foo: no such key"]),
+    (["training.steps=abc"], ["training.steps: Input should be a valid integer, got 'abc'"]),
+    (["training.steps=1,2"], ["Ambiguous value"]),
+    (["training=5"], ["training: Input should be a valid dictionary"]),
+    (["parallel.dp=0"], ["parallel.dp: Input should be greater than or equal to 1 or 'auto', got 0"]),
+    (["name=???"], ["Missing mandatory value: name"]),
+    (["name=${nope}"], ["'nope' not found"]),
+    (["name=${name}"], ["Recursive interpolation"]),
+    (["~tokens"], ["tokens: no value"]),
+    (["track=null"], ["got NoneType, in: track=null"]),
+    (["experiment=null"], ["got NoneType, in: experiment=null"]),
+    (["dry_run=yes"], ["dry_run=yes: legal values are config and null; type dry_run=config"]),
+    (["=5"], ["in: =5"]),
+    (["foo"], ["missing EQUAL"]),
+    ([""], ["mismatched input"]),
+    (["tag=ü"], ["tag=ü"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "texts"), REFUSED, ids=[" ".join(overrides) for overrides, _ in REFUSED])
+def test_a_wrong_command_line_is_one_readable_message(overrides, texts):
+    with pytest.raises(UserError) as refusal:
+        compose(overrides)
+    message = str(refusal.value)
+    assert [text for text in texts if text.lower() not in message.lower()] == [], message
+    assert "append" not in message  # Hydra's `+key=value`: the schema would refuse it
+
+
+def test_known_clusters_come_smallest_first():
+    clusters = known_clusters()
+    assert next(iter(clusters)) == "local"
+    assert [name for name in clusters if name.startswith("h100")] == ["h100_64", "h100_256"]
+
+
+def test_a_broken_file_of_another_cluster_harms_nobody(monkeypatch, tmp_path):
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    (folder / "good.yaml").write_bytes((paths.config_dir() / "cluster" / "local.yaml").read_bytes())
+    (folder / "child.yaml").write_text("defaults: [good]\nname: child\n")
+    (folder / "broken.yaml").write_text("name: [\n")
+    monkeypatch.setattr(paths, "config_dir", lambda: tmp_path)
+    assert list(known_clusters()) == ["good"]
+
+
+def test_a_broken_file_is_named(monkeypatch, tmp_path):
+    (tmp_path / "config.yaml").write_text("a: [\n")
+    monkeypatch.setattr(paths, "config_dir", lambda: tmp_path)
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        compose([])

@@ -1,0 +1,196 @@
+"""`python -m mmhydra.train`: what it prints, what it returns, what it imports, what it leaves behind."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmhydra import train
+from mmhydra.compose import compose
+from mmhydra.config.frozen import from_yaml, to_yaml
+
+MISSION = ["model=10b", "parallel=tp4pp8", "data=mix_v0.2"]
+NEED = "parallel=tp4pp8 needs a multiple of 32 GPUs (tp 4 x pp 8), cluster=local has at most 8 processes"
+ROOT = str(Path(train.__file__).parent.parent)
+FIT = "clusters that fit: h100_64 (64), h100_256 (256); type cluster=NAME"
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capfdbinary):
+    """Runs a command line in an empty folder; returns exit code, standard output and standard error.
+
+    Nothing starts: a run that would is refused with code 99. No command may leave anything in the folder.
+    """
+    monkeypatch.delenv("MMHYDRA_CLUSTER", raising=False)
+    monkeypatch.setenv("MMHYDRA_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("MMHYDRA_OUTPUTS", str(tmp_path / "outputs"))
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    submitted = []
+
+    def submit(requests):
+        submitted.extend(requests)
+        return 99
+
+    monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
+
+    def run(*arguments: str):
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        submitted.clear()
+        capfdbinary.readouterr()
+        code = train.main()
+        sys.stdout.flush()
+        out, err = capfdbinary.readouterr()
+        assert os.listdir(tmp_path) == ["here"]
+        assert os.listdir(here) == []
+        assert (code == 99) == bool(submitted)
+        return code, out, err.decode()
+
+    handlers = logging.root.handlers[:]
+    yield run
+    logging.root.handlers[:] = handlers  # Hydra's hold on to this test's standard error
+
+
+def test_the_mission_line_prints_the_config_and_says_which_clusters_fit(command):
+    code, out, err = command(*MISSION, "dry_run=config")
+    assert code == 0
+    assert out == to_yaml(compose([*MISSION, "dry_run=config"]).config)
+    assert from_yaml(out).model.name == "10b"
+    assert f"note: parallel, cluster: {NEED}; {FIT}" in err
+    assert "error" not in err
+
+
+def test_without_a_dry_run_the_same_text_is_an_error(command):
+    code, out, err = command(*MISSION)
+    assert (code, out) == (2, b"")
+    assert err.startswith("error: ")
+    assert f"{NEED}; {FIT}" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("dry_run", [["dry_run=config"], []])
+def test_a_cluster_that_is_asked_for_must_fit(command, dry_run):
+    code, out, err = command(*MISSION, "cluster=local", *dry_run)
+    assert (code, out) == (2, b"")
+    assert f"{NEED}; {FIT}" in err
+
+
+def test_the_cluster_of_the_environment_fits_without_a_note(command, monkeypatch):
+    monkeypatch.setenv("MMHYDRA_CLUSTER", "h100_256")
+    code, out, err = command(*MISSION, "dry_run=config")
+    assert (code, err) == (0, "")
+    assert from_yaml(out).dp == 8
+
+
+def test_a_dry_run_still_refuses_what_no_cluster_cures(command):
+    code, out, err = command(*MISSION, "dry_run=config", "optim.min_lr=1")
+    assert (code, out) == (2, b"")
+    assert "optim.min_lr, optim.lr" in err
+
+
+def test_a_legal_run_is_submitted(command):
+    code, out, err = command("tag=x")
+    assert (code, out, err) == (99, b"", "")
+
+
+def test_the_text_of_a_dry_run_is_utf_8_whatever_the_locale(command):
+    code, out, _ = command("dry_run=config", "tag='ü x'")
+    assert code == 0
+    assert "tag: ü x\n".encode() in out
+
+
+@pytest.mark.parametrize(
+    "arguments", [["model=nope"], ["modle=debug"], ["training.steps=abc"], ["+training.foo=1"], ["training.steps=0.5"]]
+)
+def test_a_wrong_command_line_ends_with_2(command, arguments):
+    for flags in ([], ["dry_run=config"], ["-m", "dry_run=config"]):
+        code, out, err = command(*flags, *arguments)
+        assert (code, out) == (2, b"")
+        assert err
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--help"], "parallel: fsdp, hsdp"),
+        (["--cfg", "job"], "global_batch_size: 16"),
+        (["--cfg", "job", "tag=x"], "tag: x"),
+        (["--info"], "Hydra"),
+        (["--version"], "Hydra"),
+    ],
+)
+def test_the_flags_of_hydra_work(command, flags, text):
+    code, out, err = command(*flags)
+    assert (code, err) == (0, "")
+    assert text in out.decode()
+
+
+def test_a_sweep_gives_each_point_in_order(command):
+    code, out, err = command("-m", "dry_run=config", "tag=a,b")
+    assert (code, err) == (0, "")
+    expected = [compose(["dry_run=config", f"tag={tag}"]).config for tag in "ab"]
+    assert out == b"".join(to_yaml(config) for config in expected)
+
+
+@pytest.mark.parametrize("arguments", [["dry_run=config", "-m", "tag=a"], ["dry_run=config", "tag=a", "--multirun"]])
+def test_the_sweep_flag_may_stand_anywhere(command, arguments):
+    code, out, _ = command(*arguments)
+    assert code == 0
+    assert from_yaml(out).tag == "a"
+
+
+def test_a_wrong_point_of_a_sweep_does_not_stop_the_rest(command):
+    code, out, err = command("-m", "dry_run=config", "training.steps=abc,300")
+    assert code == 2
+    assert from_yaml(out).training.steps == 300
+    assert "got 'abc'" in err
+    assert "Traceback" not in err
+
+
+def test_flags_that_exclude_each_other_are_refused(command):
+    code, _, err = command("-m", "--info")
+    assert code == 2
+    assert err.startswith("error: Only one of ")
+
+
+def test_a_failure_in_a_sweep_is_no_error_of_the_command_line(command, monkeypatch):
+    def fail(requests):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("mmhydra.launch.submit.submit", fail)
+    code, _, err = command("-m", "tag=a")
+    assert code == 1
+    assert "out of luck" in err
+
+
+DRY_RUN = """
+import sys
+from mmhydra.train import main
+sys.argv = ["train", "model=10b", "parallel=tp4pp8", "data=mix_v0.2", "dry_run=config"]
+code = main()
+heavy = {"torch", "torchtitan", "torchao", "numpy", "rich", "webdataset", "aim"} & set(sys.modules)
+assert not heavy, heavy
+sys.exit(code)
+"""
+
+
+def test_a_dry_run_imports_nothing_heavy_and_leaves_no_file(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": ROOT}
+    line = [sys.executable, "-c", DRY_RUN]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_dry_run_needs_neither_git_nor_a_home(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name not in ("PATH", "HOME")}
+    environment |= {"PATH": str(tmp_path), "PYTHONPATH": ROOT}
+    line = [sys.executable, "-m", "mmhydra.train", "dry_run=config"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert from_yaml(done.stdout).name == "debug"
