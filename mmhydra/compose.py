@@ -130,5 +130,5 @@ def known_clusters() -> dict[str, Cluster]:
     clusters = {}
     for path in sorted((paths.config_dir() / "cluster").glob("*.yaml")):
         with suppress(ValidationError, yaml.YAMLError):  # one that builds on another file is no hint, and no fault
-            clusters[path.stem] = Cluster.model_validate(yaml.safe_load(path.read_text()))
+            clusters[path.stem] = Cluster.model_validate(yaml.load(path.read_text(), Loader=yaml.CSafeLoader))
     return dict(sorted(clusters.items(), key=lambda item: item[1].num_gpus or 0))

@@ -2,6 +2,7 @@
 
 import sys
 
+from mmhydra import startup  # first: it makes the imports below cheaper
 from mmhydra.compose import Request, compose, known_clusters
 from mmhydra.config.frozen import to_yaml
 from mmhydra.config.rules import check
@@ -32,6 +33,7 @@ def handle(request: Request) -> ExitCode:
         # Here, not above: numpy, tokenizers and rich take longer to import than a dry run takes in all.
         from mmhydra.launch.submit import submit
 
+        startup.finished()
         return submit([request])
     except UserError as error:
         return refuse(error)

@@ -72,7 +72,10 @@ FAULTS = {
     ),
     "broken stamp": (lambda folder: os.truncate(folder / "stamp.json", 100), "can't be read as a stamp"),
     "no stamp": (lambda folder: (folder / "stamp.json").unlink(), "is not a checkpoint: it has no stamp.json"),
-    "another step": (lambda folder: edit_stamp(folder, '"step": 100', '"step": 99'), "stamp.json was changed: its own digest is"),
+    "another step": (
+        lambda folder: edit_stamp(folder, '"step": 100', '"step": 99'),
+        "stamp.json was changed: its own digest is",
+    ),
 }
 
 
