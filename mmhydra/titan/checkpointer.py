@@ -78,7 +78,7 @@ class StampedCheckpointManager(CheckpointManager):
             free_gb = shutil.disk_usage(Path(self.folder)).free / 1e9
             raise CheckpointNotWritten(
                 f"the checkpoint of step {step} could not be written to {self.folder} ({free_gb:.1f} GB are free "
-                f"there): {str(error).strip()}"
+                f"there): {_reason(error)}"
             ) from error
 
     def _stamp_later(self, saved: Future[Any], step: int, sample: int) -> None:
@@ -102,6 +102,15 @@ class StampedCheckpointManager(CheckpointManager):
     def _close(self) -> None:
         self.maybe_wait_for_saving()
         super()._close()
+
+
+def _reason(error: BaseException) -> str:
+    """The first rank's own error: as text a CheckpointException is the tracebacks of all ranks."""
+    failures = list(getattr(error, "failures", {}).items())
+    if not failures:
+        return str(error).strip()
+    rank, (cause, _) = failures[0]
+    return f"rank {rank}: {str(cause).strip()}"
 
 
 def _from_rank_0(decide: Callable[[], Any]) -> Any:

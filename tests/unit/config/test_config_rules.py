@@ -19,7 +19,7 @@ class Case(NamedTuple):
 
 
 FLOAT8 = {"precision.float8_recipe": "rowwise", "precision.param_dtype": "bfloat16", "precision.float8_emulate": True}
-BOTH = {"training.steps": None, "training.tokens": 614_400}
+BOTH = {"training.steps": None, "training.tokens": 409_600}
 STAGE = {"name": "warm", "fraction": 1.0, "lr_multiplier": [1.0, 1.0]}
 GPUS_64 = {"cluster.nodes": 8, "cluster.gpus_per_node": 8, "cluster.max_processes": None}
 
@@ -36,21 +36,21 @@ CASES = {
         BOTH,
     ),
     "two lengths": Case(
-        {"training.tokens": 614_400},
+        {"training.tokens": 409_600},
         [("training.steps", "training.tokens")],
-        ["300 steps", "614400 tokens", "training.tokens=null", "training.steps=null"],
+        ["200 steps", "409600 tokens", "training.tokens=null", "training.steps=null"],
         BOTH,
     ),
     "warmup": Case(
-        {"optim.warmup_steps": 301},
+        {"optim.warmup_steps": 201},
         [("optim.warmup_steps", "training.steps")],
-        ["301 steps", "300 steps", "type optim.warmup_steps=6"],
-        {"optim.warmup_steps": 300},
+        ["201 steps", "200 steps", "type optim.warmup_steps=4"],
+        {"optim.warmup_steps": 200},
     ),
     "warmup of a token budget": Case(
-        {**BOTH, "optim.warmup_steps": 301},
+        {**BOTH, "training.tokens": 409_600, "optim.warmup_steps": 201},
         [("optim.warmup_steps", "training.steps")],
-        ["into 300 steps"],
+        ["into 200 steps"],
         {"training.steps": 0},  # a seed checkpoint needs no warmup
     ),
     "rate": Case(

@@ -38,7 +38,7 @@ def test_the_folder_is_named_after_the_identity(plan, tmp_path):
 
 
 def test_a_run_is_complete_when_its_last_step_is_stamped(plan):
-    one = plan()
+    one = plan(training__steps=300)
     assert not one.is_complete
     save(one, 100, 200)
     assert not one.is_complete
@@ -49,7 +49,7 @@ def test_a_run_is_complete_when_its_last_step_is_stamped(plan):
 
 
 def test_a_good_end_without_the_last_stamp_is_not_complete(plan):
-    one = plan()
+    one = plan(training__steps=300)
     end(one, "done")
     save(one, 200)
     assert not one.is_complete
