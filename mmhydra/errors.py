@@ -23,6 +23,10 @@ class UserError(ValueError):
     exit_code = ExitCode.CONFIG
 
 
+class NotFinite(RuntimeError):
+    """Loss, gradients or weights are no numbers any more: a person has to decide how to go on; exit code 3."""
+
+
 def refuse(error: UserError) -> ExitCode:
     """Says what is wrong, without a traceback."""
     print(f"error: {error}", file=sys.stderr)

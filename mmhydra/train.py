@@ -12,9 +12,9 @@ from mmhydra.hydra_app import is_for_hydra, run_hydra
 
 def main() -> int:
     """Returns the exit code of the run, or 2 with the reasons why there is none."""
-    if is_for_hydra(sys.argv[1:]):
-        return run_hydra(handle)
     try:
+        if is_for_hydra(sys.argv[1:]):
+            return run_hydra(handle)
         return handle(compose(sys.argv[1:]))
     except UserError as error:
         return refuse(error)

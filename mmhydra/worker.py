@@ -1,5 +1,6 @@
 """`python -m mmhydra.worker ATTEMPT_DIR`: one rank of a run. Reads the attempt directory, never Hydra or submitit."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from mmhydra.titan.job import run_attempt
 
 def main() -> int:
     """Runs one rank and returns its exit code."""
-    if len(sys.argv) != 2:
-        print("usage: python -m mmhydra.worker ATTEMPT_DIR", file=sys.stderr)
+    if len(sys.argv) != 2 or "RANK" not in os.environ:
+        print("usage: torchrun ... -m mmhydra.worker ATTEMPT_DIR  (torchrun or srun say which rank)", file=sys.stderr)
         return 2
     return run_attempt(Attempt(Path(sys.argv[1]).absolute()))
 

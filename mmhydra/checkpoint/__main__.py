@@ -129,7 +129,7 @@ def _diff(console: Console, left: Path, right: Path) -> None:
         if difference.field not in named
     ]
     console.print(f"{left} -> {right}")
-    for title, found in {"makes the numbers": identity, "does not": rest}.items():
+    for title, found in {"identity (what makes the numbers)": identity, "everything else": rest}.items():
         console.print(f"{title}:")
         for line in [str(difference) for difference in found] or ["no difference"]:
             console.print(f"  {line}")

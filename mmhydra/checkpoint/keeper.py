@@ -28,6 +28,8 @@ from mmhydra.config.schema import RunConfig
 from mmhydra.files import write_atomic
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt
 
+REJECTED_STAMP = "stamp.rejected.json"
+
 Event = Callable[[str, str], None]  # (kind, message)
 
 
@@ -71,6 +73,7 @@ class Keeper:
                     raise
                 continue
             require_same_run(folder, self._config, self._provenance["manifests"])
+            self._set_aside([rejected for rejected in steps if rejected > step])
             self._parent = _parent(folder, "resume")
             self._on_event("resume", f"resuming from {folder}")
             return step
@@ -80,6 +83,12 @@ class Keeper:
                 "away to start the run again"
             )
         return -1
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Takes the stamps off damaged checkpoints, so that retention counts only what can be loaded."""
+        for step in steps:
+            stamp = step_folder(self._folder, step) / STAMP
+            stamp.rename(stamp.with_name(REJECTED_STAMP))
 
     def require_initial_weights(self) -> None:
         """Checks the checkpoint that `init_from` names. Raises CheckpointError if it is damaged or does not fit."""

@@ -77,6 +77,12 @@ def _heads(config: RunConfig) -> Iterator[Problem]:
             ("model.dim", "model.num_heads"),
             f"dim {model.dim} is no multiple of {model.num_heads} heads; legal: {divisors(model.dim)}",
         )
+    elif model.head_dim % 2:
+        yield Problem(
+            ("model.dim", "model.num_heads"),
+            f"dim {model.dim} over {model.num_heads} heads makes heads of {model.head_dim}; RoPE turns pairs, so "
+            "the size of a head has to be even",
+        )
     if model.num_heads % model.num_kv_heads:
         yield Problem(
             ("model.num_heads", "model.num_kv_heads"),
@@ -148,6 +154,12 @@ def _pipeline(config: RunConfig) -> Iterator[Problem]:
             f"{config.parallel.schedule} over {pp} stages needs at least {pp} microbatches, there are "
             f"{config.num_microbatches}; lower training.microbatch_size or raise training.global_batch_size",
         )
+    elif config.parallel.schedule == "Interleaved1F1B" and config.num_microbatches % pp:
+        yield Problem(
+            ("parallel.schedule", "training.microbatch_size", "parallel.pp"),
+            f"Interleaved1F1B takes microbatches in rounds of {pp}, {config.num_microbatches} are no multiple of it; "
+            "type parallel.schedule=1F1B, or another training.microbatch_size",
+        )
 
 
 def _float8(config: RunConfig) -> Iterator[Problem]:
@@ -157,8 +169,8 @@ def _float8(config: RunConfig) -> Iterator[Problem]:
     if cluster.device == "cpu" and not precision.float8_emulate:
         yield Problem(
             ("precision.float8_emulate", "cluster.device"),
-            f"precision={precision.name} needs float8 hardware, cluster={cluster.name} computes on CPUs; "
-            "type precision=float8_emulated",
+            f"precision={precision.name} needs float8 hardware, cluster={cluster.name} computes on CPUs; choose a "
+            "cluster with GPUs, or to try the arithmetic here type precision=float8_emulated",
             placement=True,
         )
     if precision.float8_emulate and cluster.compile:
@@ -192,6 +204,21 @@ def _init_from(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             ("checkpoint.init_from", "checkpoint.enabled"),
             "weights are loaded by the checkpointer, which is off; type checkpoint=default",
+        )
+
+
+def _seed_checkpoint(config: RunConfig) -> Iterator[Problem]:
+    if config.training.steps != 0:
+        return
+    if not config.checkpoint.enabled:
+        yield Problem(
+            ("training.steps", "checkpoint.enabled"),
+            "a run of no steps only writes its initial weights, and checkpoints are off; type checkpoint=default",
+        )
+    if config.checkpoint.init_from is not None:
+        yield Problem(
+            ("training.steps", "checkpoint.init_from"),
+            "a run of no steps only writes fresh weights; type checkpoint.init_from=null or training.steps=N",
         )
 
 
@@ -235,6 +262,7 @@ RULES: tuple[Rule, ...] = (
     _float8,
     _checkpoint,
     _init_from,
+    _seed_checkpoint,
     _stages_of_data,
     _folders,
 )

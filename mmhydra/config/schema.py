@@ -51,7 +51,9 @@ class RunConfig(Section):
         """Sequences per data-parallel rank and forward pass; `auto` is the largest that fills the pipeline."""
         if self.training.microbatch_size != "auto":
             return self.training.microbatch_size
-        return max(1, self.training.global_batch_size // (self.dp * self.parallel.pp))
+        per_rank = self.training.global_batch_size // self.dp
+        fitting = (size for size in range(per_rank // self.parallel.pp, 1, -1) if per_rank % size == 0)
+        return next(fitting, 1)
 
     @property
     def num_microbatches(self) -> int:

@@ -30,12 +30,13 @@ class OpenSplit(NamedTuple):
     stream: Stream
     eod_id: int
     shards: dict[str, TokenShards]  # by source
+    datasets: dict[str, str]  # by source
 
     def shard_of(self, n: int) -> str:
-        """Dataset, source and shard that hold the first token of sample n."""
+        """The shard that holds the first token of sample n, as `dataset/path`."""
         ref = self.stream.locate(n)
         shards = self.shards[ref.source]
-        return shards.shard_at(ref.sequence * self.stream.seq_len)
+        return f"{self.datasets[ref.source]}/{shards.shard_at(ref.sequence * self.stream.seq_len)}"
 
 
 def open_split(data: Data, folder: Path, split: str, *, seq_len: int, seed: int) -> OpenSplit:
@@ -50,7 +51,7 @@ def open_split(data: Data, folder: Path, split: str, *, seq_len: int, seed: int)
     assert len(ends) == 1, "all datasets of one vocabulary end their documents alike"
     is_train = split == "train"
     stream = Stream(weighted, seed if is_train else _HELDOUT_SEED, data.shuffle if is_train else True)
-    return OpenSplit(stream, ends.pop(), shards)
+    return OpenSplit(stream, ends.pop(), shards, {source.name: source.dataset for source in data.sources})
 
 
 class RankBatches:

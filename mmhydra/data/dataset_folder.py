@@ -69,7 +69,8 @@ def _ready(folder: Path, settings: Mapping[str, JsonValue]) -> Manifest | None:
             f"{folder} holds {manifest.dataset} {manifest.version} made with other settings:\n"
             + "\n".join(lines)
             + f"\nRuns may refer to it, so it is kept. "
-            f"Set data.version to another name, or if no run needs it: rm -r {shlex.quote(str(folder))}"
+            f"Give the sources another dataset name (data.sources.0.dataset=NAME ...), "
+            f"or if no run needs it: rm -r {shlex.quote(str(folder))}"
         )
     for source, split in sorted({(shard.source, shard.split) for shard in manifest.shards}):
         TokenShards(folder, manifest, source, split)  # raises where a shard is missing or cut off

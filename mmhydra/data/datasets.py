@@ -44,6 +44,10 @@ def load(data: Data, tokens: Tokens, folder: Path) -> dict[str, Manifest]:
             continue
         manifests[dataset] = load_manifest(folder / dataset)
         faults.extend(_faults(data, tokens, dataset, manifests[dataset]))
+    vocabularies = {manifest.vocabulary.digest for manifest in manifests.values()}
+    if len(vocabularies) > 1:
+        each = ", ".join(f"{name} {manifest.vocabulary.digest[:12]}" for name, manifest in manifests.items())
+        faults.append(f"its datasets were made with different vocabularies: {each}")
     if faults:
         cure = f"put the datasets below {folder}, or point paths.data (or MMHYDRA_DATA) to where they are"
         raise DataError("\n".join([f"data={data.name} can't be read:", *(f"  {fault}" for fault in faults), cure]))

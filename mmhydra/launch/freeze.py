@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmhydra.checkpoint.stamp import STAMP, stamped_steps
-from mmhydra.checkpoint.verify import require_same_weights
+from mmhydra.checkpoint.stamp import STAMP, CheckpointError, step_folder
+from mmhydra.checkpoint.verify import faults, require_same_weights
 from mmhydra.config.frozen import config_sha256, to_yaml
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import digests, prepare
@@ -33,9 +33,13 @@ class Plan:
 
     @property
     def is_complete(self) -> bool:
-        """Whether its last step is stamped, or, without checkpoints, its newest attempt ended well."""
+        """Whether its last checkpoint is whole, or, without checkpoints, its newest attempt ended well."""
         if self.config.checkpoint.enabled:
-            return stamped_steps(self.run.checkpoints)[-1:] == [self.config.training.num_steps]
+            last = step_folder(self.run.checkpoints, self.config.training.num_steps)
+            try:
+                return not faults(last)
+            except CheckpointError:  # no stamp, or one that can't be read: the run goes on from the one before
+                return False
         attempts = self.run.attempts
         status = read_status(attempts[-1].status) if attempts else None
         return status is not None and status.state == "done"

@@ -3,15 +3,18 @@
 import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmhydra.config.schema import RunConfig
 from mmhydra.errors import ExitCode
+from mmhydra.files import write_json
 from mmhydra.launch.progress import Progress
 from mmhydra.run.directory import Attempt
 from mmhydra.run.status import read_status
@@ -33,14 +36,39 @@ def run_local(attempt: Attempt, config: RunConfig, progress: Progress) -> ExitCo
             preexec_fn=_die_with_parent,
         )
     try:
-        while agent.poll() is None:
-            progress.follow(attempt.metrics)
-            time.sleep(_POLL_S)
+        with _sigterm_interrupts():
+            while agent.poll() is None:
+                progress.follow(attempt.metrics)
+                time.sleep(_POLL_S)
     except BaseException:
         _end(agent)
+        _write_outcome(attempt, ExitCode.FAILED, "interrupted")
         raise
     progress.follow(attempt.metrics)
-    return _outcome(attempt, agent.returncode, log)
+    code, message = _outcome(attempt, agent.returncode, log)
+    _write_outcome(attempt, code, message)
+    if code is not ExitCode.DONE:
+        print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """A scheduler or a service manager ends us with SIGTERM: the workers have to end too, as after Ctrl-C."""
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _write_outcome(attempt: Attempt, code: ExitCode, message: str) -> None:
+    """What the launcher saw: rank 0 can't write its status any more when it is killed."""
+    write_json(attempt.outcome, {"exit_code": int(code), "message": message})
 
 
 def command(attempt: Attempt, num_processes: int) -> list[str]:
@@ -73,18 +101,30 @@ def _end(agent: "subprocess.Popen[bytes]") -> None:
         agent.wait()
 
 
-def _outcome(attempt: Attempt, returncode: int, log: Path) -> ExitCode:
-    """The agent says only that some rank failed; the ranks themselves say how."""
+def _outcome(attempt: Attempt, returncode: int, log: Path) -> tuple[ExitCode, str]:
+    """The agent says only that some rank failed; the ranks themselves say how, but for those that were killed."""
     status = read_status(attempt.status)
     if returncode == 0 and status is not None and status.exit_code == ExitCode.DONE:
-        return ExitCode.DONE
-    first = first_failure(attempt)
-    if first is not None:
-        code, message = first
-        print(f"error: {message}", file=sys.stderr)
-        return code
-    print(f"error: the workers ended without a word (exit code {returncode}); see {log}", file=sys.stderr)
-    return ExitCode.FAILED
+        return ExitCode.DONE, "the run is complete"
+    killed = _killed_rank(log)
+    if killed is not None:
+        return ExitCode.FAILED, killed
+    return first_failure(attempt) or (
+        ExitCode.FAILED,
+        f"the workers ended without a word (exit code {returncode}); see {log}",
+    )
+
+
+def _killed_rank(log: Path) -> str | None:
+    """The rank that torch elastic saw die of a signal before any other ended; the others only lost their peer."""
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    root_cause = text.rpartition("Root Cause")[2]
+    found = re.search(r"rank\s*: (\d+).*?exitcode\s*: -(\d+)", root_cause, re.DOTALL)
+    if found is None:
+        return None
+    rank, number = int(found[1]), int(found[2])
+    hint = "; the host may be out of memory" if number == signal.SIGKILL else ""
+    return f"rank {rank} was ended by {signal.Signals(number).name}{hint} (see {log})"
 
 
 def first_failure(attempt: Attempt) -> tuple[ExitCode, str] | None:

@@ -1,15 +1,16 @@
 """What a person sees of a run: a progress bar fed by metrics.jsonl, and one panel at the end."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
+
+from mmhydra.track.jsonl import decode
 
 _PLAIN_LINES = 20  # lines a run prints where there is no terminal
 
@@ -44,8 +45,8 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self._bar.stop()
 
-    def follow(self, metrics: Path) -> None:
-        """Reads the whole lines that were written since the last call."""
+    def follow(self, metrics: Path, *, quietly: bool = False) -> None:
+        """Reads the whole lines that were written since the last call; broken ones are passed over."""
         try:
             with open(metrics, "rb") as file:
                 file.seek(self._offset)
@@ -55,26 +56,35 @@ class Progress:
         complete = text[: text.rfind(b"\n") + 1]
         self._offset += len(complete)
         for line in complete.splitlines():
-            self._show(json.loads(line))
+            record = decode(line)
+            if record is None:
+                continue
+            if record["kind"] == "validation":
+                self.validation = record
+            else:
+                self.last = record
+            if not quietly:
+                self._show(record)
 
     def _show(self, record: dict[str, Any]) -> None:
         if record["kind"] == "validation":
-            self.validation = record
-            self._console.print(f"step {record['step']}: held-out loss {record['val_loss']:.4f} nats a token")
+            self._console.print(f"step {record['step']}: held-out loss {float(record['val_loss']):.4f} nats a token")
             return
-        self.last = record
-        loss, rate = f"{float(record['loss']):.3f}", f"{record['throughput_tps']:,.0f}"
+        loss, rate = f"{float(record['loss']):.3f}", f"{float(record['throughput_tps']):,.0f}"
         self._bar.update(self._task, completed=record["step"], loss=loss, rate=rate)
         if not self._console.is_terminal and record["step"] >= self._next_line:
             self._console.print(f"step {record['step']}/{self._num_steps}  loss {loss}  {rate} tokens/s")
             self._next_line = record["step"] + max(1, self._num_steps // _PLAIN_LINES)
 
 
-def show_end(console: Console, title: str, rows: dict[str, str], next_commands: dict[str, str]) -> None:
-    """One panel: where things are, and what to type next."""
+def show_end(console: Console, title: str, rows: dict[str, str], commands: dict[str, str]) -> None:
+    """One panel: where things are, and what to type next. Commands stand alone on their lines, to be copied."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in {**rows, "": "", **next_commands}.items():
+    for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
-    console.print(Panel(table, title=title, expand=False))
+    lines = [Text()]
+    for purpose, command in commands.items():
+        lines += [Text(f"{purpose}:", style="bold"), Text(command)]
+    console.print(Panel(Group(table, *lines), title=title, expand=False))

@@ -2,19 +2,28 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 
-from mmhydra.checkpoint.stamp import step_folder
+from mmhydra.checkpoint.stamp import stamped_steps
 from mmhydra.compose import Request
 from mmhydra.config.rules import Problem
-from mmhydra.data.manifest import Manifest
+from mmhydra.config.track import Track
 from mmhydra.errors import ExitCode, UserError
-from mmhydra.launch.freeze import Plan, freeze, plan
+from mmhydra.launch.freeze import freeze, plan
 from mmhydra.launch.local import run_local
-from mmhydra.launch.progress import Progress, show_end
+from mmhydra.launch.progress import Progress
+from mmhydra.launch.report import short, show_result
 from mmhydra.run.lease import hold
+
+_WHAT_NOW = {
+    ExitCode.FAILED: "the same command resumes it from the newest checkpoint",
+    ExitCode.CONFIG: "mend what is named above before you start it again",
+    ExitCode.STOPPED: "a person has to decide; look at metrics.jsonl and at the newest checkpoint",
+    ExitCode.PREEMPTED: "a checkpoint is saved, the same command goes on",
+}
 
 
 def submit(requests: Sequence[Request]) -> ExitCode:
@@ -30,24 +39,40 @@ def _run_one(request: Request) -> ExitCode:
     console = Console(highlight=False, soft_wrap=True)
     config = request.config
     refuse_what_is_not_built(request)
+    require_trackers(config.track)
     planned = plan(config, request.overrides, lambda text: console.print(text, markup=False))
     run = planned.run
     console.print(f"run {planned.identity.run_id} in {short(run.path)}", markup=False)
     if planned.is_complete:
-        _show_result(console, planned, Progress(console, config.training.num_steps), "already complete")
+        show_result(console, planned, "already complete")
         return ExitCode.DONE
     run.create(planned.identity)
     with hold(run):
         attempt = freeze(planned)
         if attempt.number > 1:
-            console.print(f"attempt {attempt.number}: resuming from the newest checkpoint", markup=False)
+            steps = stamped_steps(run.checkpoints)
+            start = f"there are checkpoints up to step {steps[-1]}" if steps else "no checkpoint was saved yet"
+            console.print(f"attempt {attempt.number}: {start}", markup=False)
         with Progress(console, config.training.num_steps) as progress:
             code = run_local(attempt, config, progress)
     if code is ExitCode.DONE:
-        _show_result(console, planned, progress, "done")
+        show_result(console, planned, "done")
     else:
-        print(f"the run stopped with exit code {code}; the same command resumes it", file=sys.stderr)
+        print(f"the run ended with exit code {code}: {_WHAT_NOW[code]}", file=sys.stderr)
     return code
+
+
+def require_trackers(track: Track) -> None:
+    """Refuses a tracker whose library is not installed, before anything is trained without it. Raises UserError."""
+    wanted = {"aim": track.aim, "prometheus": track.prometheus, "tensorboard": track.tensorboard}
+    modules = {"aim": "aim", "prometheus": "prometheus_client", "tensorboard": "tensorboard"}
+    missing = [name for name, options in wanted.items() if options and find_spec(modules[name]) is None]
+    if missing:
+        extras = ",".join(missing)
+        raise UserError(
+            f"track={extras} needs packages that are not installed; "
+            f"type {short(Path(sys.executable))} -m pip install -c constraints.txt -e '.[{extras}]'"
+        )
 
 
 def refuse_what_is_not_built(request: Request) -> None:
@@ -72,44 +97,3 @@ def refuse_what_is_not_built(request: Request) -> None:
         )
     if problems:
         raise UserError("\n".join(str(problem) for problem in problems))
-
-
-def _show_result(console: Console, planned: Plan, progress: Progress, title: str) -> None:
-    config, run = planned.config, planned.run
-    attempt = run.attempts[-1]
-    progress.follow(attempt.metrics)
-    rows = {"run directory": short(run.path), "metrics": short(attempt.metrics)}
-    checkpoint = ""
-    if config.checkpoint.enabled:
-        checkpoint = short(step_folder(run.checkpoints, config.training.num_steps))
-        rows["checkpoint"] = checkpoint
-    if progress.last:
-        rows["training loss"] = f"{progress.last['loss']:.4f} nats a token after step {progress.last['step']}"
-    if progress.validation:
-        rows["held-out loss"] = _against_entropy(progress.validation["val_loss"], list(planned.manifests.values()))
-    commands = {"the same command again": "says that the run is complete"}
-    if checkpoint:
-        commands |= {
-            "what is in the checkpoint": f"python -m mmhydra.checkpoint show {checkpoint}",
-            "is it still whole": f"python -m mmhydra.checkpoint verify {checkpoint}",
-        }
-    commands["another run"] = "python -m mmhydra.train optim.lr=1e-3"
-    show_end(console, f"run {planned.identity.run_id}: {title}", rows, commands)
-
-
-def _against_entropy(loss: float, manifests: list[Manifest]) -> str:
-    """The loss beside that of a model that knows only how frequent each token is."""
-    text = f"{loss:.4f} nats a token"
-    if len(manifests) != 1:
-        return text
-    entropy = manifests[0].unigram_entropy_nats
-    gap = f"{abs(entropy - loss):.4f} {'below' if loss < entropy else 'above'} it"
-    return f"{text}\nunigram entropy of the text: {entropy:.4f}; the loss is {gap}"
-
-
-def short(path: Path) -> str:
-    """A path as one would type it here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

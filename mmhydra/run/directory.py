@@ -113,6 +113,11 @@ class Attempt:
         return self.path / "status.json"
 
     @property
+    def outcome(self) -> Path:
+        """How the attempt ended, written by the launcher; missing while it runs, or if the launcher was killed."""
+        return self.path / "outcome.json"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.path / "logs"

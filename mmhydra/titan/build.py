@@ -106,6 +106,7 @@ def trainer_config(config: RunConfig, attempt: Attempt, on_event: Event) -> Trai
             disable_color_printing=True,
             open_writer=partial(JsonlWriter, attempt.metrics),
             facts=partial(_facts, config, attempt),
+            last_step=training.num_steps,
         ),
         validator=HeldoutValidator.Config(
             enable=training.validation_interval is not None and training.num_steps > 0,

@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
-from torchtitan.components.checkpointer.base import DATALOADER
+from torch.distributed.tensor import DTensor
+from torchtitan.components.checkpointer.base import DATALOADER, MODEL
 from torchtitan.components.checkpointer.dcp import CheckpointManager
 
-from mmhydra.checkpoint.keeper import Keeper
+from mmhydra.checkpoint.keeper import Keeper, Superseded
 from mmhydra.checkpoint.stamp import step_folder
+from mmhydra.errors import NotFinite
 
 
 class CheckpointNotWritten(RuntimeError):
@@ -54,6 +57,7 @@ class StampedCheckpointManager(CheckpointManager):
         if not self._should_save(curr_step, last_step):
             return False
         self.maybe_wait_for_saving()
+        self._require_finite_weights(curr_step)
         # Writing over a finished step would leave its metadata beside half-written shards: clear it first.
         _from_rank_0(lambda: self._keeper.prepare(curr_step))
         with self._write_errors_are_named(curr_step):
@@ -69,11 +73,25 @@ class StampedCheckpointManager(CheckpointManager):
                 _from_rank_0(lambda: self._keeper.stamp(curr_step, sample))
         return saved
 
+    def _require_finite_weights(self, step: int) -> None:
+        """Raises NotFinite on all ranks: poisoned weights must not push whole checkpoints out of retention.
+
+        The loss of a step is computed before its update, so it can't tell.
+        """
+        weights = self.states[MODEL].state_dict().values()
+        local = (weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights)
+        finite = torch.stack([tensor.isfinite().all() for tensor in local]).all().int()
+        dist.all_reduce(finite, op=dist.ReduceOp.MIN)
+        if not finite.item():
+            raise NotFinite(f"the weights are not finite after step {step}; this step is not saved")
+
     @contextmanager
     def _write_errors_are_named(self, step: int) -> Iterator[None]:
         """A full disk reaches us as torch's "unexpected pos 704 vs 598"; say which file system has how much left."""
         try:
             yield
+        except Superseded:
+            raise
         except (OSError, RuntimeError, CheckpointException) as error:
             free_gb = shutil.disk_usage(Path(self.folder)).free / 1e9
             raise CheckpointNotWritten(

@@ -18,7 +18,7 @@ from torchtitan.trainer import Trainer
 
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import DataError, digests, load
-from mmhydra.errors import ExitCode, UserError
+from mmhydra.errors import ExitCode, NotFinite, UserError
 from mmhydra.files import write_json
 from mmhydra.run.directory import Attempt
 from mmhydra.run.status import Status, state_of
@@ -33,10 +33,6 @@ from mmhydra.track.sink import RunInfo
 
 _SINKS_TIMEOUT_S = 20.0
 _PR_SET_PDEATHSIG = 1
-
-
-class NotFinite(RuntimeError):
-    """The loss is no number any more."""
 
 
 def run_attempt(attempt: Attempt) -> int:
@@ -108,6 +104,7 @@ class _Job:
         _require_data(config, provenance)
         self._trainer = trainer_config(config, self._attempt, self.event).build()
         self.event("model", f"linear layers of rank {self._rank}: {linear_types(self._trainer.model_parts)}")
+        logger.info("computing with %d threads", torch.get_num_threads())
         with self._sinks(config, provenance), _not_finite_is_named():
             try:
                 if config.training.num_steps == 0:
@@ -158,6 +155,8 @@ class _Job:
             git_commit=provenance["git"]["commit"],
             attempt=self._attempt.number,
         )
+        if settings["prometheus"]:
+            settings["prometheus"]["rank"] = self._rank
         sinks = build_sinks(settings, run, self._attempt.path)
         follower = Follower(self._attempt.metrics, sinks, self._sink_failed)
         try:

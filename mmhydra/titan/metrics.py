@@ -1,5 +1,6 @@
 """torchtitan's metrics as records of metrics.jsonl."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 from torchtitan.components.metrics import MetricsProcessor, _get_metrics_rank
 from torchtitan.tools.logging import logger
 
+from mmhydra.errors import NotFinite
 from mmhydra.titan import cpu
 from mmhydra.track.jsonl import JsonlWriter
 
@@ -35,18 +37,29 @@ class JsonlMetrics(MetricsProcessor):
 
         open_writer: Callable[[], JsonlWriter]
         facts: Callable[[], RunFacts]
+        last_step: int
 
     def __init__(self, config: Config, *, parallel_dims: Any, pp_schedule: str, **kwargs: Any) -> None:
         super().__init__(config, parallel_dims=parallel_dims, pp_schedule=pp_schedule, **kwargs)
         rank = _get_metrics_rank(parallel_dims=parallel_dims, pp_schedule=pp_schedule)
         self._writer = config.open_writer() if torch.distributed.get_rank() == rank else None
         self._facts = config.facts()
-        self._last_step: int | None = None
+        self._steps = 0  # since the last record
+        self._clock: float | None = None  # when they began; None before the first
+        self._excluded_s = 0.0  # validation is no step time
 
     @property
     def is_writer(self) -> bool:
         """Whether this rank writes the records."""
         return self._writer is not None
+
+    def should_log(self, step: int) -> bool:
+        """Asked by the trainer once at the beginning of each step; the last one always has a record."""
+        assert isinstance(self.config, JsonlMetrics.Config)
+        if self._clock is None:
+            self._clock = time.perf_counter()
+        self._steps += 1
+        return super().should_log(step) or step == self.config.last_step
 
     def log(
         self,
@@ -56,11 +69,13 @@ class JsonlMetrics(MetricsProcessor):
         grad_norm: float,
         extra_metrics: dict[str, Any] | None = None,
     ) -> None:
-        """Called by the trainer on every rank. Losses in nats a token."""
-        elapsed_s = time.perf_counter() - self.time_last_log
-        data_s = sum(self.data_loading_times)
-        steps = 1 if self._last_step is None else step - self._last_step
-        self._last_step = step
+        """Called by the trainer on every rank. Losses in nats a token.
+
+        Raises NotFinite for a gradient norm that is no number, on all ranks alike.
+        """
+        assert self._clock is not None
+        elapsed_s = time.perf_counter() - self._clock - self._excluded_s
+        data_s, steps = sum(self.data_loading_times), self._steps
         if self._writer is not None:
             rates = [value for name, value in (extra_metrics or {}).items() if name.startswith("lr/")]
             throughput = steps * self._facts.tokens_per_step / elapsed_s
@@ -84,7 +99,14 @@ class JsonlMetrics(MetricsProcessor):
             logger.info(
                 "step %d  loss %.5f  grad_norm %.4f  %.0f tokens/s", step, global_avg_loss, grad_norm, throughput
             )
-        self._restart_clock()
+        if not math.isfinite(grad_norm):
+            raise NotFinite(f"the gradient norm is {grad_norm} at step {step}")
+        self._steps, self._clock, self._excluded_s = 0, time.perf_counter(), 0.0
+        self._reset_counters()
+
+    def exclude(self, seconds: float) -> None:
+        """Takes a pause, such as a validation, out of the step time."""
+        self._excluded_s += seconds
 
     def log_validation(self, loss: float, step: int, extra_metrics: dict[str, Any] | None = None) -> None:
         """Called by the validator on every rank. Loss in nats a token of the held-out split."""
@@ -93,9 +115,8 @@ class JsonlMetrics(MetricsProcessor):
             self._write("validation", step, {"val_loss": loss, "consumed_tokens": consumed})
             self._writer.flush()
             logger.info("step %d  held-out loss %.5f", step, loss)
-        self._restart_clock()
 
-    def _restart_clock(self) -> None:
+    def _reset_counters(self) -> None:
         """What torchtitan's own log() does at its end; without its log line, which under PP shows no real loss."""
         self.ntokens_since_last_log = 0
         self.data_loading_times.clear()

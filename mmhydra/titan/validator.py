@@ -1,8 +1,12 @@
 """torchtitan's Validator, at the steps that the config names and at the end."""
 
+import time
 from dataclasses import dataclass
 
+from torch import nn
 from torchtitan.components.validate import Validator
+
+from mmhydra.titan.metrics import JsonlMetrics
 
 
 class HeldoutValidator(Validator):
@@ -13,6 +17,13 @@ class HeldoutValidator(Validator):
         """`last_step` is the number of steps of the run."""
 
         last_step: int = 0
+
+    def validate(self, model_parts: list[nn.Module], step: int) -> None:
+        """Validates, outside of the step time."""
+        began = time.perf_counter()
+        super().validate(model_parts, step)
+        assert isinstance(self.metrics_processor, JsonlMetrics)
+        self.metrics_processor.exclude(time.perf_counter() - began)
 
     def should_validate(self, step: int) -> bool:
         """Whether this step ends with a validation."""

@@ -32,7 +32,7 @@ FIELDS = {
 def test_learns_more_than_frequencies(main_job: tuple[Workplace, Finished]) -> None:
     place, finished = main_job
     assert finished.code == 0, finished.text + place.logs()
-    entropy = float(re.search(r"unigram entropy of the text: ([\d.]+)", finished.out)[1])
+    entropy = float(re.search(r"unigram entropy +([\d.]+)", finished.out)[1])
     manifest = json.loads((place.data / "demo-v1/manifest.json").read_text())
     assert entropy == pytest.approx(manifest["unigram_entropy_nats"], abs=1e-4)
     validation = records(place.newest_run(), "validation")
@@ -44,7 +44,7 @@ def test_learns_more_than_frequencies(main_job: tuple[Workplace, Finished]) -> N
 def test_shows_progress_and_what_to_type_next(main_job: tuple[Workplace, Finished]) -> None:
     _, finished = main_job
     assert re.search(r"step 1/200  loss [\d.]+  [\d,]+ tokens/s", finished.out)
-    for row in ("run directory", "metrics", "checkpoint", "held-out loss", "python -m mmhydra.checkpoint show"):
+    for row in ("run directory", "metrics", "checkpoint", "held-out loss", "-m mmhydra.checkpoint show"):
         assert row in finished.out
 
 
@@ -101,7 +101,7 @@ def test_same_command_again_says_complete(main_job: tuple[Workplace, Finished]) 
     assert [path.name for path in sorted(place.newest_run().glob("attempts/*"))] == ["0001"]
 
 
-def test_parent_and_elastic_agent_leave_no_torch_in_the_submit_side() -> None:
+def test_submit_side_never_imports_torch() -> None:
     code = "import sys, mmhydra.train, mmhydra.launch.submit; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -93,6 +93,7 @@ def test_dead_rank_ends_the_run_and_the_same_command_resumes(place: Workplace) -
     os.kill(max(workers_of(run)), signal.SIGKILL)  # the last started: a rank, not the agent
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1, errors
+    assert b"rank 1 was ended by SIGKILL" in errors
     assert b"the same command resumes it" in errors
     assert workers_of(run) == []
     assert place.train(*SHORT, "parallel=fsdp") == run
@@ -101,6 +102,30 @@ def test_dead_rank_ends_the_run_and_the_same_command_resumes(place: Workplace) -
     assert before.keys() & after.keys() >= {11, 12, 13}
     for step in before.keys() & after.keys():
         assert (before[step]["loss"], before[step]["grad_norm"]) == (after[step]["loss"], after[step]["grad_norm"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_says_so_and_leaves_no_worker(place: Workplace, number: signal.Signals) -> None:
+    process = subprocess.Popen(
+        place.command(*SHORT), env=place.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    wait_for_step(place, process, 3)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    run = place.newest_run()
+    assert process.returncode == 1
+    assert errors.decode().startswith("interrupted; the same command resumes")
+    assert workers_of(run) == []
+    assert "interrupted" in (run / "attempts/0001/outcome.json").read_text()
+
+
+def test_weights_that_are_not_finite_are_never_saved(place: Workplace) -> None:
+    """The loss is logged once in a hundred steps, so only the weights can tell; a person has to decide."""
+    done = place.run(*SHORT, "optim.lr=1e30", "optim.min_lr=0.0", "optim.warmup_steps=0", "track.log_interval=100")
+    assert done.code == 3, done.text
+    assert "are not finite" in done.err
+    assert "a person has to decide" in done.err
+    assert list(place.outputs.glob("*/*/checkpoints/*/stamp.json")) == []
 
 
 def test_full_disk_leaves_no_half_checkpoint(place: Workplace) -> None:

@@ -1,71 +1,12 @@
-"""A run with checkpoints of small files; torchtitan's own are tested elsewhere."""
+"""A run with checkpoints of small files."""
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import pytest
+from fake_run import MANIFESTS, FakeRun
 
-from mmhydra.checkpoint.keeper import Keeper, World
-from mmhydra.checkpoint.stamp import Mesh, step_folder
-from mmhydra.config.frozen import to_yaml
-from mmhydra.config.schema import RunConfig
 from mmhydra.run.directory import RunDirectory
 from mmhydra.run.identity import identify
-
-DCP_FILES = {".metadata": b"names and shapes", "__0_0.distcp": bytes(range(256)) * 8, "__1_0.distcp": b"\x01" * 999}
-MESH = Mesh(world_size=1, dp_replicate=1, dp_shard=1, tp=1, pp=1)
-MANIFESTS = {"demo-v1": "1" * 64}
-VOCABULARY = {"demo-v1": "2" * 64}
-GIT = {"commit": "c" * 40, "branch": "main", "dirty": True, "wheel_record_sha256": None}
-PATCH = b"diff --git a/x b/x\n"
-
-
-@dataclass
-class FakeRun:
-    """One attempt of a run and what its keeper said."""
-
-    config: RunConfig
-    directory: RunDirectory
-    manifests: dict[str, str]
-    events: list[tuple[str, str]] = field(default_factory=list)
-
-    def start(self) -> Keeper:
-        """The next attempt, frozen."""
-        attempt = self.directory.new_attempt()
-        text = to_yaml(self.config)
-        provenance = {
-            "run_id": self.directory.path.name,
-            "run_name": self.config.name,
-            "config_sha256": hashlib.sha256(text).hexdigest(),
-            "git": {**GIT, "patch_sha256": hashlib.sha256(PATCH).hexdigest()},
-            "packages": {"torch": "2.0"},
-            "manifests": self.manifests,
-            "vocabulary": VOCABULARY,
-        }
-        attempt.freeze(text, (), provenance, PATCH)
-        return Keeper(attempt, World(MESH, self.samples), lambda kind, text: self.events.append((kind, text)))
-
-    def samples(self, sample: int) -> dict[str, int]:
-        return {"stdlib_code": sample - sample // 4, "stdlib_docs": sample // 4}
-
-    def save(self, keeper: Keeper, *steps: int) -> Path:
-        """Checkpoints after these steps; the folder of the last one."""
-        for step in steps:
-            keeper.prepare(step)
-            folder = self.folder(step)
-            folder.mkdir()
-            for name, content in DCP_FILES.items():
-                (folder / name).write_bytes(content + f" of step {step}".encode())
-            keeper.stamp(step, step * self.config.training.global_batch_size)
-        return folder
-
-    def folder(self, step: int) -> Path:
-        return step_folder(self.directory.checkpoints, step)
-
-    def kinds(self) -> list[str]:
-        return [kind for kind, _ in self.events]
 
 
 @pytest.fixture

@@ -176,6 +176,31 @@ CASES = {
     "keep one": Case(
         {"checkpoint.keep_latest": 1}, [("checkpoint.keep_latest",)], ["0 keeps all"], {"checkpoint.keep_latest": 2}
     ),
+    "seed checkpoint without checkpoints": Case(
+        {"training.steps": 0, "checkpoint.enabled": False},
+        [("training.steps", "checkpoint.enabled")],
+        ["type checkpoint=default"],
+        {"training.steps": 0},
+    ),
+    "seed checkpoint from weights": Case(
+        {"training.steps": 0, "checkpoint.init_from": "/seed"},
+        [("training.steps", "checkpoint.init_from")],
+        ["checkpoint.init_from=null"],
+        {"checkpoint.init_from": "/seed"},
+    ),
+    "odd heads": Case({"model.dim": 36}, [("model.dim", "model.num_heads")], ["heads of 9", "even"], {"model.dim": 40}),
+    "rounds of interleaved": Case(
+        {
+            "parallel.schedule": "Interleaved1F1B",
+            "parallel.pp": 2,
+            "model.num_layers": 6,
+            "training.global_batch_size": 15,
+            "training.microbatch_size": 3,
+        },
+        [("parallel.schedule", "training.microbatch_size", "parallel.pp")],
+        ["rounds of 2", "parallel.schedule=1F1B"],
+        {"parallel.schedule": "Interleaved1F1B", "parallel.pp": 2, "model.num_layers": 6},
+    ),
     "pinned memory": Case(
         {"checkpoint.async_mode": "async_with_pinned_mem"},
         [("checkpoint.async_mode", "cluster.device")],

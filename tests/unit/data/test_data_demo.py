@@ -207,7 +207,7 @@ def test_other_settings_are_refused_by_name(copy, build):
     assert "vocab_size: there 512, asked for 600" in message
     assert "corpus_mb: there 0.6, asked for 0.7" in message
     assert "shard_mb" not in message
-    assert "data.version" in message
+    assert "data.sources.0.dataset=NAME" in message
     assert f"rm -r {copy}" in message
     assert (copy / "manifest.json").read_bytes() == before
 

@@ -1,6 +1,7 @@
 """Whether a run is complete."""
 
 import pytest
+from fake_run import FakeRun
 
 from mmhydra.launch.freeze import Plan
 from mmhydra.run.identity import identify
@@ -19,12 +20,9 @@ def plan(tmp_path, default_config, change):
     return make
 
 
-def save(plan: Plan, *steps: int, stamped: bool = True) -> None:
-    for step in steps:
-        folder = plan.run.checkpoints / f"step-{step:08d}"
-        folder.mkdir()
-        if stamped:
-            (folder / "stamp.json").write_text("{}")
+def save(plan: Plan, *steps: int) -> None:
+    run = FakeRun(plan.config, plan.run, {})
+    run.save(run.start(), *steps)
 
 
 def end(plan: Plan, state: str) -> None:
@@ -42,10 +40,16 @@ def test_a_run_is_complete_when_its_last_step_is_stamped(plan):
     assert not one.is_complete
     save(one, 100, 200)
     assert not one.is_complete
-    save(one, 300, stamped=False)
-    assert not one.is_complete
-    (one.run.checkpoints / "step-00000300" / "stamp.json").write_text("{}")
+    save(one, 300)
     assert one.is_complete
+
+
+@pytest.mark.parametrize("name", ["stamp.json", "__0_0.distcp", ".metadata"])
+def test_a_run_whose_last_checkpoint_is_damaged_is_not_complete(plan, name):
+    one = plan(training__steps=300)
+    save(one, 300)
+    (one.run.checkpoints / "step-00000300" / name).write_text("{}")
+    assert not one.is_complete
 
 
 def test_a_good_end_without_the_last_stamp_is_not_complete(plan):

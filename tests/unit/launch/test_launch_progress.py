@@ -66,3 +66,14 @@ def test_the_panel_says_where_and_what_next_and_takes_no_markup(console):
     text = console.file.getvalue()
     assert "a[bold]b" in text
     assert "python -m mmhydra.train tag=[x]" in text
+
+
+def test_broken_lines_and_numbers_that_are_none_end_nothing(console, tmp_path):
+    """What a full disk leaves behind, and a loss that is no number, are no reason to end a run by watching it."""
+    torn = train(1)[:9] + b"\n"
+    nan = json.dumps({"kind": "validation", "step": 2, "val_loss": "NaN"}).encode() + b"\n"
+    (tmp_path / "metrics.jsonl").write_bytes(torn + nan + train(3))
+    progress = Progress(console, 10)
+    progress.follow(tmp_path / "metrics.jsonl")
+    assert progress.last["step"] == 3
+    assert "held-out loss nan" in console.file.getvalue()

@@ -1,0 +1,62 @@
+"""The panel at the end of a run: where things are, how well it learned, what to type next."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from mmhydra.checkpoint.stamp import step_folder
+from mmhydra.data.manifest import Manifest
+from mmhydra.launch.freeze import Plan
+from mmhydra.launch.progress import Progress, show_end
+from mmhydra.run.directory import Attempt
+from mmhydra.track.jsonl import read_jsonl
+
+
+def show_result(console: Console, planned: Plan, title: str) -> None:
+    """Shows a complete run from the files of its newest attempt."""
+    config, run = planned.config, planned.run
+    attempt = run.attempts[-1]
+    told = Progress(console, config.training.num_steps)
+    told.follow(attempt.metrics, quietly=True)
+    rows = {"run directory": short(run.path), "metrics": short(attempt.metrics)}
+    python, place = short(Path(sys.executable)), short(run.path)
+    commands = {"what made the checkpoint": f"{python} -m mmhydra.checkpoint show {place}"}
+    if config.checkpoint.enabled:
+        rows["checkpoint"] = short(step_folder(run.checkpoints, config.training.num_steps))
+        commands["is it still whole"] = f"{python} -m mmhydra.checkpoint verify {place}"
+    else:
+        commands.clear()
+    if told.last:
+        rows["training loss"] = f"{float(told.last['loss']):.4f} nats a token after step {told.last['step']}"
+    if told.validation:
+        loss, step = float(told.validation["val_loss"]), told.validation["step"]
+        rows["held-out loss"] = f"{loss:.4f} nats a token after step {step}"
+        rows |= _against_entropy(loss, list(planned.manifests.values()))
+    rows |= _failed_trackers(attempt)
+    commands["another run"] = f"{python} -m mmhydra.train optim.lr=1e-3"
+    show_end(console, f"run {planned.identity.run_id}: {title}", rows, commands)
+
+
+def _against_entropy(loss: float, manifests: list[Manifest]) -> dict[str, str]:
+    """The loss beside that of a model that knows only how frequent each token is."""
+    if len(manifests) != 1:
+        return {}
+    entropy = manifests[0].unigram_entropy_nats
+    gap = f"{abs(entropy - loss):.4f} {'below' if loss < entropy else 'above'} it"
+    return {"unigram entropy": f"{entropy:.4f} nats a token; the held-out loss is {gap}"}
+
+
+def _failed_trackers(attempt: Attempt) -> dict[str, str]:
+    """Trackers that gave up; the run went on without them."""
+    files = sorted(attempt.path.glob("events*.jsonl"))
+    failures = [event["message"] for file in files for event in read_jsonl(file) if event["kind"] == "sink_failed"]
+    return {"tracking failed": "\n".join(failures)} if failures else {}
+
+
+def short(path: Path) -> str:
+    """A path as one would type it here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
