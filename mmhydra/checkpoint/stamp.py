@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from mmhydra.errors import UserError
-from mmhydra.files import sha256_of_file, write_json
+from mmhydra.files import sha256_of_file, sync, write_json
 
 STAMP = "stamp.json"
 _STEP = re.compile(r"step-(\d{8,})")
@@ -136,7 +136,7 @@ def file_names(folder: Path) -> list[str]:
 def write_stamp(folder: Path, stamp: Stamp) -> None:
     """Closes a checkpoint: every file is on disk before the stamp appears in one step."""
     for file in stamp.files:
-        _fsync(folder / file.name)
+        sync(folder / file.name)
     document = stamp.model_dump(mode="json")
     write_json(folder / STAMP, {**document, "digest": _digest(document)})
 
@@ -145,14 +145,6 @@ def _digest(document: dict[str, Any]) -> str:
     """The stamp vouches for all other files; this line vouches for the stamp."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_stamp(folder: Path) -> Stamp:

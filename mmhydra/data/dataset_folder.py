@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from mmhydra.data.manifest import Manifest, load_manifest
 from mmhydra.data.shards import TokenShards
 from mmhydra.errors import UserError
-from mmhydra.files import sync_folder
+from mmhydra.files import sync
 
 
 class DatasetError(UserError):
@@ -86,12 +86,12 @@ def _build(folder: Path, build: Callable[[Path], Manifest]) -> Manifest:
         manifest = build(building)
         for path in (building, *building.iterdir()):
             if path.is_dir():
-                sync_folder(path)
+                sync(path)
         os.rename(building, folder)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    sync_folder(folder.parent)
+    sync(folder.parent)
     return manifest
 
 

@@ -55,8 +55,8 @@ def test_a_kill_before_the_stamp_leaves_no_checkpoint(make_run, monkeypatch):
 
 def test_files_are_on_disk_before_the_stamp_appears(make_run, monkeypatch):
     synced: list[str] = []
-    sync, write = module._fsync, module.write_json
-    monkeypatch.setattr(module, "_fsync", lambda path: (synced.append(path.name), sync(path)))
+    sync, write = module.sync, module.write_json
+    monkeypatch.setattr(module, "sync", lambda path: (synced.append(path.name), sync(path)))
     monkeypatch.setattr(module, "write_json", lambda path, text: (synced.append(path.name), write(path, text)))
     run = make_run()
     run.save(run.start(), 100)
