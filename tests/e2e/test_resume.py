@@ -107,7 +107,12 @@ def test_dead_rank_ends_the_run_and_the_same_command_resumes(place: Workplace) -
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_says_so_and_leaves_no_worker(place: Workplace, number: signal.Signals) -> None:
     process = subprocess.Popen(
-        place.command(*SHORT), env=place.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        place.command(*SHORT),
+        env=place.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # As in a terminal: what runs in the background of a script inherits that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for_step(place, process, 3)
     process.send_signal(number)
