@@ -16,7 +16,18 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from harness import ROOT, Median, Timed, interleaved, median_of, progress, project_environment, run_timed, write_block
+from harness import (
+    ROOT,
+    Median,
+    Timed,
+    interleaved,
+    median_of,
+    progress,
+    project_environment,
+    run_timed,
+    verdict,
+    write_block,
+)
 
 OVERRIDES = ("model=10b", "parallel=tp4pp8", "data=mix_v0.2")
 OURS = ("-m", "mmhydra.train", *OVERRIDES, "dry_run=config")
@@ -94,7 +105,7 @@ def report(pairs: list[tuple[Timed, Timed]], modules: set[str]) -> str:
     lines = [
         f"A dry run of the 10b line takes {wall.text(2)} times as long as a bare `@hydra.main` application with "
         f"`--cfg job` on the same conf/: median ratio of {len(pairs)} interleaved pairs, in brackets the 95% bootstrap "
-        f"interval. Goal: at most {GOAL_RATIO}; {'met' if wall.value <= GOAL_RATIO else 'missed'}.",
+        f"interval. Goal: at most {GOAL_RATIO}; {verdict(wall, GOAL_RATIO)}.",
         "",
         "| | dry run, s | bare `--cfg job`, s | ratio |",
         "|---|---|---|---|",

@@ -81,6 +81,13 @@ def median_of(values: Sequence[float]) -> Median:
     return Median(statistics.median(values), medians[tail], medians[-tail - 1])
 
 
+def verdict(measured: Median, goal: float) -> str:
+    """Whether a goal (at most) is met: only an interval that lies on one side of it decides."""
+    if measured.high <= goal:
+        return "met"
+    return "missed" if measured.low > goal else "not decided: the interval straddles it"
+
+
 def project_environment() -> dict[str, str]:
     """This process's variables with the checkout on the path, whether it is installed or not.
 
