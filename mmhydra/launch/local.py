@@ -68,7 +68,10 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 def _write_outcome(attempt: Attempt, code: ExitCode, message: str) -> None:
     """What the launcher saw: rank 0 can't write its status any more when it is killed."""
-    write_json(attempt.outcome, {"exit_code": int(code), "message": message})
+    try:
+        write_json(attempt.outcome, {"exit_code": int(code), "message": message})
+    except OSError as error:  # a full disk must not hide how the run ended
+        print(f"warning: {attempt.outcome} could not be written: {error}", file=sys.stderr)
 
 
 def command(attempt: Attempt, num_processes: int) -> list[str]:

@@ -21,12 +21,11 @@ def show_result(console: Console, planned: Plan, title: str) -> None:
     told.follow(attempt.metrics, quietly=True)
     rows = {"run directory": short(run.path), "metrics": short(attempt.metrics)}
     python, place = short(Path(sys.executable)), short(run.path)
-    commands = {"what made the checkpoint": f"{python} -m mmhydra.checkpoint show {place}"}
+    commands = {}
     if config.checkpoint.enabled:
+        commands["what made the checkpoint"] = f"{python} -m mmhydra.checkpoint show {place}"
         rows["checkpoint"] = short(step_folder(run.checkpoints, config.training.num_steps))
         commands["is it still whole"] = f"{python} -m mmhydra.checkpoint verify {place}"
-    else:
-        commands.clear()
     if told.last:
         rows["training loss"] = f"{float(told.last['loss']):.4f} nats a token after step {told.last['step']}"
     if told.validation:
