@@ -1,25 +1,47 @@
-"""`mmhydra VERB ...`, the same as `python -m mmhydra.VERB ...`."""
+"""`mmhydra VERB ...`, the same as `python -m mmhydra.VERB ...`; and shell completion for it."""
 
+import importlib
+import os
 import runpy
 import sys
 
 VERBS = {
     "train": "compose, check, freeze and run: mmhydra train model=debug",
+    "explain": "who set each value of a command line, and what it replaced",
+    "diff": "what differs between two runs, checkpoints, command lines or revisions of conf/",
     "checkpoint": "show, verify or diff checkpoints",
     "track": "replay an attempt's metrics into Aim or TensorBoard",
 }
+_COMPLETES = ("train", "explain")  # verbs that take overrides
+_COMPLETION = ("-sc", "--shell-completion")
 
 
 def main() -> int:
     """Runs the verb; 2 for an unknown one."""
     verb = sys.argv[1] if len(sys.argv) > 1 else ""
+    if verb in _COMPLETION:
+        return complete()
     if verb not in VERBS:
         lines = [f"  {name:12} {text}" for name, text in VERBS.items()]
-        print("\n".join(["usage: mmhydra VERB ...", *lines]), file=sys.stderr)
+        complete_line = '  completion   eval "$(mmhydra -sc install=bash)"'
+        print("\n".join(["usage: mmhydra VERB ...", *lines, complete_line]), file=sys.stderr)
         return 0 if verb in ("-h", "--help") else 2
     sys.argv[:2] = [f"mmhydra {verb}"]
     runpy.run_module(f"mmhydra.{verb}", run_name="__main__", alter_sys=True)
     return 0
+
+
+def complete() -> int:
+    """Answers the shell. Hydra completes overrides; the verb before them is ours, so it is taken out of the line."""
+    program, *words = os.environ.get("COMP_LINE", "").split(" ")
+    if words and words[0] not in _COMPLETES:
+        print(" ".join(VERBS) if len(words) == 1 else "")
+        return 0
+    folder = words[words.index("--config-dir") + 1 : words.index("--config-dir") + 2] if "--config-dir" in words else []
+    os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
+    sys.argv[1:] = [*sys.argv[1:], *(["--config-dir", *folder] if folder else [])]
+    # Not runpy: it would rename the program, and the shell's rule is for the program's name.
+    return int(importlib.import_module("mmhydra.train").main())
 
 
 if __name__ == "__main__":

@@ -1,60 +1,69 @@
 """The same command line under `@hydra.main`, for what only Hydra itself does: -m, --cfg, --info, --help, completion."""
 
+import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from unittest.mock import patch
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from mmhydra import paths
-from mmhydra.compose import CONFIG_NAME, VERSION_BASE, Request, register_resolvers, to_request
+from mmhydra.compose import CONFIG_NAME, VERSION_BASE, Request, named, register_resolvers, require_legal, to_request
+from mmhydra.compose.arguments import Arguments
 from mmhydra.errors import ExitCode, UserError, refuse
 
 
-def is_for_hydra(arguments: Sequence[str]) -> bool:
-    """Whether a command line has flags; overrides never begin with a dash."""
-    return any(argument.startswith("-") for argument in arguments)
+def run_hydra(arguments: Arguments, handle: Callable[[Request], ExitCode]) -> ExitCode:
+    """Serves Hydra's flags. Gives each point of a sweep to `handle`, in order; returns the first code that is not 0.
 
-
-def run_hydra(handle: Callable[[Request], ExitCode]) -> ExitCode:
-    """Gives each composed point to `handle`, in order; returns the first exit code that is not 0.
-
-    Hydra ends with 1 for every error of its own; those are errors of the command line, so they become 2.
+    Raises UserError for what is wrong with the command line, before the first point.
     """
     register_resolvers()
+    texts = arguments.overrides
+    if "--shell-completion" not in arguments.flags:
+        texts = require_legal(arguments.overrides, arguments.config_dirs, sweeping=arguments.is_sweep)
     codes: list[ExitCode] = []
 
     @hydra.main(version_base=VERSION_BASE, config_path=str(paths.config_dir()), config_name=CONFIG_NAME)
     def application(composed: DictConfig) -> None:
+        overrides = HydraConfig.get().overrides
         try:
-            codes.append(handle(to_request(composed, list(HydraConfig.get().overrides.task))))
+            search = [text for text in overrides.hydra if text.startswith("hydra.searchpath=")]
+            codes.append(handle(to_request(composed, [*overrides.task, *search], arguments.config_dirs)))
         except UserError as error:
             codes.append(refuse(error))
-        except Exception:
-            codes.append(ExitCode.FAILED)
-            raise  # Hydra prints it and ends
+        except Exception as error:
+            raise _PointFailed(error) from error
 
-    with tempfile.TemporaryDirectory(prefix="mmhydra-sweep-") as scratch:
-        sys.argv[1:] = _sweeping_into(scratch, sys.argv[1:])
-        try:
-            application()
-        except SystemExit as end:
-            if end.code:
-                codes.append(ExitCode.CONFIG)
-        except ValueError as error:  # flags that exclude each other
-            if codes:
-                raise
-            codes.append(refuse(UserError(str(error))))
+    try:
+        with tempfile.TemporaryDirectory(prefix="mmhydra-sweep-") as scratch:
+            _serve(application, [*arguments.flags, *texts], scratch if arguments.is_sweep else None)
+    except _PointFailed as failure:
+        raise failure.cause from None
+    except SystemExit as end:
+        if end.code:
+            return ExitCode.CONFIG
     return next((code for code in codes if code is not ExitCode.DONE), ExitCode.DONE)
 
 
-def _sweeping_into(scratch: str, arguments: Sequence[str]) -> list[str]:
-    """The command line, where a sweep leaves its multirun.yaml, which Hydra always writes, in a scratch folder."""
-    rest = [argument for argument in arguments if argument not in ("-m", "--multirun")]
-    if len(rest) == len(arguments):
-        return rest
-    # Hydra's parser wants the overrides side by side.
-    first = next((index for index, argument in enumerate(rest) if not argument.startswith("-") and "=" in argument), 0)
-    return ["--multirun", *rest[:first], f"hydra.sweep.dir={scratch}", *rest[first:]]
+def _serve(application: Callable[[], None], arguments: list[str], scratch: str | None) -> None:
+    """Runs Hydra's application, with its errors as they are. Its multirun.yaml goes into a scratch folder."""
+    sweep = [f"hydra.sweep.dir={scratch}"] if scratch is not None else []
+    with (
+        named([], None),
+        patch.object(sys, "argv", [sys.argv[0], *arguments, *sweep]),
+        # Else Hydra prints its errors in its own words and ends.
+        patch.dict(os.environ, {"HYDRA_FULL_ERROR": "1"}),
+    ):
+        application()
+
+
+class _PointFailed(BaseException):
+    """A point failed, and not by a wrong config: passes through Hydra unchanged."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause

@@ -22,3 +22,11 @@ def folder(variable: str, default: str) -> str:
     """An absolute folder: from an environment variable, else below the checkout, else below the current folder."""
     value = os.environ.get(variable)
     return str(Path(value).absolute() if value else (checkout() or Path.cwd()) / default)
+
+
+def short(path: Path) -> str:
+    """A path as one would type it here."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -3,19 +3,24 @@
 import sys
 
 from mmhydra import startup  # first: it makes the imports below cheaper
-from mmhydra.compose import Request, compose, known_clusters
+from mmhydra.compose import Request, compose
+from mmhydra.compose.arguments import read_arguments
 from mmhydra.config.frozen import to_yaml
-from mmhydra.config.rules import check
 from mmhydra.errors import ExitCode, UserError, refuse
-from mmhydra.hydra_app import is_for_hydra, run_hydra
+from mmhydra.launch.naming import name_or_reason
+from mmhydra.launch.preview import preview
+from mmhydra.launch.verify import verify
 
 
 def main() -> int:
     """Returns the exit code of the run, or 2 with the reasons why there is none."""
     try:
-        if is_for_hydra(sys.argv[1:]):
-            return run_hydra(handle)
-        return handle(compose(sys.argv[1:]))
+        arguments = read_arguments(sys.argv[1:])
+        if arguments.flags:
+            from mmhydra.hydra_app import run_hydra  # Hydra's application takes longer to import than a dry run may add
+
+            return run_hydra(arguments, handle)
+        return handle(compose(arguments.overrides, arguments.config_dirs))
     except UserError as error:
         return refuse(error)
     except KeyboardInterrupt:
@@ -24,33 +29,19 @@ def main() -> int:
 
 
 def handle(request: Request) -> ExitCode:
-    """Checks one point, then prints or runs it."""
-    try:
-        verify(request)
-        if request.dry_run == "config":
-            sys.stdout.buffer.write(to_yaml(request.config))
-            return ExitCode.DONE
-        # Here, not above: numpy, tokenizers and rich take longer to import than a dry run takes in all.
-        from mmhydra.launch.submit import submit
+    """Checks one point, then prints or runs it. Raises UserError with all that is wrong."""
+    verify(request)
+    if request.dry_run == "config":
+        print(
+            f"run id: {name_or_reason(request.config)}", f"size: {preview(request.config)}", sep="\n", file=sys.stderr
+        )
+        sys.stdout.buffer.write(to_yaml(request.config))
+        return ExitCode.DONE
+    # Here, not above: numpy, tokenizers and rich take longer to import than a dry run takes in all.
+    from mmhydra.launch.submit import submit
 
-        startup.finished()
-        return submit([request])
-    except UserError as error:
-        return refuse(error)
-
-
-def verify(request: Request) -> None:
-    """Raises UserError with all problems of a config.
-
-    A dry run whose cluster is only the default prints what another cluster would cure as notes.
-    """
-    problems = check(request.config, known_clusters())
-    if request.dry_run and not request.cluster_is_explicit:
-        for note in (problem for problem in problems if problem.placement):
-            print(f"note: {note}", file=sys.stderr)
-        problems = [problem for problem in problems if not problem.placement]
-    if problems:
-        raise UserError("\n".join(str(problem) for problem in problems))
+    startup.finished()
+    return submit([request])
 
 
 if __name__ == "__main__":

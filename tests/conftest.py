@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from mmhydra.compose import compose, to_run_config
+from mmhydra.compose import compose
 from mmhydra.config.schema import RunConfig
+from mmhydra.config.typed import to_run_config
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

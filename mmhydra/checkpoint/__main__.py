@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from mmhydra.checkpoint.compare import compare, of_checkpoint
 from mmhydra.checkpoint.stamp import CheckpointError, Stamp, read_stamp
-from mmhydra.checkpoint.verify import config_of, differences, faults, resolve
-from mmhydra.config.frozen import flatten
+from mmhydra.checkpoint.verify import config_of, faults, resolve
+from mmhydra.config.differences import differences
 from mmhydra.data.datasets import digests, load
 from mmhydra.errors import ExitCode, UserError
-from mmhydra.run.identity import identity_fields
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -111,35 +111,8 @@ def _data_faults(folder: Path) -> tuple[list[str], str]:
 
 
 def _diff(console: Console, left: Path, right: Path) -> None:
-    stamps, configs = (read_stamp(left), read_stamp(right)), (config_of(left), config_of(right))
-    sides = [
-        {"config": identity_fields(config), "manifests": stamp.manifests, "vocabulary": stamp.vocabulary}
-        for stamp, config in zip(stamps, configs, strict=True)
-    ]
-    identity = differences(*sides)
-    named = set(flatten(sides[0])) | set(flatten(sides[1]))
-    rest = [
-        difference
-        for difference in differences(
-            *(
-                {"config": config.model_dump(mode="json")} | _origin(stamp)
-                for stamp, config in zip(stamps, configs, strict=True)
-            )
-        )
-        if difference.field not in named
-    ]
-    console.print(f"{left} -> {right}")
-    for title, found in {"identity (what makes the numbers)": identity, "everything else": rest}.items():
-        console.print(f"{title}:")
-        for line in [str(difference) for difference in found] or ["no difference"]:
-            console.print(f"  {line}")
-
-
-def _origin(stamp: Stamp) -> dict[str, object]:
-    document = stamp.model_dump(mode="json")
-    for name in ("files", "manifests", "vocabulary", "created", "schema_version"):
-        document.pop(name)
-    return document
+    for line in compare(of_checkpoint(left), of_checkpoint(right)).text:
+        console.print(line)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ class Keeper:
         self._provenance: dict[str, Any] = attempt.provenance()
         self._folder = attempt.run.checkpoints
         self._parent: Parent | None = None
+        self._lineage: list[Parent] = []
 
     def step_to_resume(self) -> int:
         """The newest step whose checkpoint is whole and of this run; -1 if the run has none.
@@ -75,7 +76,9 @@ class Keeper:
             require_same_run(folder, self._config, self._provenance["manifests"])
             self._set_aside([rejected for rejected in steps if rejected > step])
             self._parent = _parent(folder, "resume")
+            self._lineage = read_stamp(folder).lineage
             self._on_event("resume", f"resuming from {folder}")
+            self._tell_other_code()
             return step
         if steps:
             raise CheckpointError(
@@ -91,19 +94,38 @@ class Keeper:
             stamp.rename(stamp.with_name(REJECTED_STAMP))
 
     def require_initial_weights(self) -> None:
-        """Checks the checkpoint that `init_from` names. Raises CheckpointError if it is damaged or does not fit."""
-        if self._config.checkpoint.init_from is None or stamped_steps(self._folder):
+        """Checks the checkpoint of another run that this one starts from, if there is one.
+
+        Raises CheckpointError if it is damaged or does not fit.
+        """
+        checkpoint = self._config.checkpoint
+        source = checkpoint.extend_from or checkpoint.init_from
+        if source is None or stamped_steps(self._folder):
             return
-        folder = Path(self._config.checkpoint.init_from)
+        folder, kind = Path(source), "extend" if checkpoint.extend_from else "init_from"
         require_whole(folder)
         require_same_weights(folder, self._config, self._provenance["vocabulary"])
-        self._parent = _parent(folder, "init_from")
-        self._on_event("init_from", f"starting from the weights of {folder}")
+        self._parent = _parent(folder, kind)
+        self._lineage = [*read_stamp(folder).lineage, self._parent]
+        what = "whole state" if kind == "extend" else "weights"
+        self._on_event(kind, f"starting from the {what} of {folder}")
+
+    def _tell_other_code(self) -> None:
+        """The same run under other code is allowed, never unseen."""
+        assert self._parent is not None
+        git = self._provenance["git"]
+        there = (self._parent.git_commit, self._parent.code_patch_sha256)
+        if there != (git["commit"], git["patch_sha256"]):
+            changes = "" if there[0] != git["commit"] else ", with other uncommitted changes"
+            self._on_event(
+                "code_changed",
+                f"step {self._parent.step} was saved by commit {there[0]}, this is {git['commit']}{changes}",
+            )
 
     def loaded(self, sample: int) -> None:
         """Checks that the stream stands where the loaded step left it. Raises CheckpointError otherwise."""
-        resumed = self._parent is not None and self._parent.kind == "resume"
-        step = self._parent.step if resumed and self._parent is not None else 0
+        continues = self._parent is not None and self._parent.kind != "init_from"
+        step = self._parent.step if continues and self._parent is not None else 0
         expected = step * self._config.training.global_batch_size
         if sample != expected:
             raise CheckpointError(f"the data stream stands at sample {sample}, step {step} ends at {expected}")
@@ -129,7 +151,8 @@ class Keeper:
         self._require_newest()
         folder = step_folder(self._folder, step)
         write_atomic(folder / FROZEN_CONFIG, self._text)
-        write_atomic(folder / "code.patch", self._attempt.code_patch.read_bytes())
+        for patch in self._attempt.patches:
+            write_atomic(folder / patch.name, patch.read_bytes())
         write_stamp(folder, self._stamp(step, sample, folder))
         self._on_event("checkpoint", f"saved {folder}")
         self._retain()
@@ -153,6 +176,8 @@ class Keeper:
             manifests=provenance["manifests"],
             vocabulary=provenance["vocabulary"],
             parent=self._parent,
+            lineage=self._lineage,
+            config_folders=provenance.get("config_folders", []),
             exemptions=[],
             files=hash_files(folder, file_names(folder)),
         )
@@ -189,4 +214,13 @@ def steps_to_remove(steps: list[int], config: RunConfig) -> list[int]:
 
 def _parent(folder: Path, kind: Any) -> Parent:
     digest = hashlib.sha256((folder / STAMP).read_bytes()).hexdigest()
-    return Parent(path=str(folder), step=read_stamp(folder).step, stamp_sha256=digest, kind=kind)
+    stamp = read_stamp(folder)
+    return Parent(
+        path=str(folder),
+        step=stamp.step,
+        stamp_sha256=digest,
+        kind=kind,
+        run_id=stamp.run_id,
+        git_commit=stamp.git["commit"],
+        code_patch_sha256=stamp.code_patch_sha256,
+    )

@@ -69,11 +69,14 @@ class Parent(_Record):
     path: str
     step: int
     stamp_sha256: str
-    kind: Literal["resume", "init_from"]
+    kind: Literal["resume", "init_from", "extend"]
+    run_id: str | None = None
+    git_commit: str | None = None
+    code_patch_sha256: str | None = None
 
 
 class Stamp(_Record):
-    """Schema version 1."""
+    """Schema version 1. Fields with a default came later; stamps before them lack them."""
 
     schema_version: Literal[1]
     created: str
@@ -91,6 +94,8 @@ class Stamp(_Record):
     manifests: dict[str, str]
     vocabulary: dict[str, str]
     parent: Parent | None
+    lineage: list[Parent] = []  # other runs that the weights went through, the oldest first
+    config_folders: list[dict[str, Any]] = []  # the user's own groups: path, commit, digest
     exemptions: list[str]
     files: list[File]
 

@@ -1,9 +1,7 @@
 """Is a checkpoint what its stamp says, and does it belong to this run? Every fault is listed, none repaired."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from mmhydra.checkpoint.stamp import (
     STAMP,
@@ -16,31 +14,10 @@ from mmhydra.checkpoint.stamp import (
     step_folder,
     step_of,
 )
-from mmhydra.config.frozen import FrozenConfigError, config_sha256, flatten, from_yaml
+from mmhydra.config.differences import Difference, differences
+from mmhydra.config.frozen import FrozenConfigError, config_sha256, from_yaml
 from mmhydra.config.schema import RunConfig
 from mmhydra.run.identity import identity_fields
-
-
-class Difference(NamedTuple):
-    """A field that two sides hold differently; `absent` where one side lacks it."""
-
-    field: str
-    left: Any
-    right: Any
-
-    def __str__(self) -> str:
-        return f"{self.field}: {json.dumps(self.left)} -> {json.dumps(self.right)}"
-
-
-_ABSENT = "absent"
-
-
-def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
-    """Leaves that differ, in the order of the left side, then what only the right side has."""
-    flat_left, flat_right = flatten(dict(left)), flatten(dict(right))
-    fields = list(dict.fromkeys([*flat_left, *flat_right]))
-    pairs = [Difference(name, flat_left.get(name, _ABSENT), flat_right.get(name, _ABSENT)) for name in fields]
-    return [pair for pair in pairs if pair.left != pair.right]
 
 
 def faults(folder: Path) -> list[str]:
@@ -62,10 +39,11 @@ def faults(folder: Path) -> list[str]:
             found.append(f"{file.name} has {file.size_bytes} bytes, the stamp says {expected.size_bytes}")
         elif file.sha256 != expected.sha256:
             found.append(f"{file.name} was changed: SHA-256 {file.sha256}, the stamp says {expected.sha256}")
-    return found + _config_faults(folder, stamp)
+    return found + config_faults(folder, stamp)
 
 
-def _config_faults(folder: Path, stamp: Stamp) -> list[str]:
+def config_faults(folder: Path, stamp: Stamp) -> list[str]:
+    """What is wrong with config.yaml of a checkpoint that has one."""
     path = folder / "config.yaml"
     if not path.is_file():
         return []  # listed as missing already

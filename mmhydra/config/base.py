@@ -1,7 +1,8 @@
-"""What every config section is made of: strictness, counts, and marks for what is not identity."""
+"""What every config section is made of: strictness, counts, and marks for identity and for later additions."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -22,7 +23,31 @@ class NotIdentity:
     reason: str
 
 
+@dataclass(frozen=True)
+class Legacy:
+    """Marks a field that came after runs existed, with the value that those runs had without saying so.
+
+    A frozen config that lacks the field reads as this value, and the field stays out of the run id while it equals
+    it: ids survive upgrades. The value never changes afterwards, whatever the default in conf/ becomes.
+    """
+
+    value: Any
+
+
 LABEL = "a label; the values beside it decide"
+
+
+def mark_of(metadata: list[Any], kind: type) -> Any:
+    """The mark of one kind on a field (`FieldInfo.metadata`), or None."""
+    return next((mark for mark in metadata if isinstance(mark, kind)), None)
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The section classes that an annotation names, also in unions, lists and mappings."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from sections_in(argument)
 
 
 def _integral(value: Any) -> Any:

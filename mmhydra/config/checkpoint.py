@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from mmhydra.config.base import Count, Name, NotIdentity, PositiveCount, PositiveFloat, Section
+from mmhydra.config.base import Count, Legacy, Name, NotIdentity, PositiveCount, PositiveFloat, Section
 
 _WHEN = "saving changes no number of the run"
+_PATH = "a path; identity.yaml holds the hash of its stamp"
 
 
 class Remote(Section):
@@ -25,4 +26,5 @@ class Checkpoint(Section):
     async_mode: Annotated[Literal["disabled", "async", "async_with_pinned_mem"], NotIdentity(_WHEN)]
     on_corrupt: Annotated[Literal["previous", "refuse"], NotIdentity("decides on a resume, not on a number")]
     remote: Annotated[Remote | None, NotIdentity(_WHEN)]
-    init_from: Annotated[str | None, NotIdentity("a path; identity.yaml holds the hash of its stamp")]
+    init_from: Annotated[str | None, NotIdentity(_PATH)]  # weights alone
+    extend_from: Annotated[str | None, NotIdentity(_PATH), Legacy(None)]  # weights, optimizer, step and stream

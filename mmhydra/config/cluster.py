@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmhydra.config.base import Name, PositiveCount, PositiveFloat, Section
+from mmhydra.config.base import Legacy, Name, PositiveCount, PositiveFloat, Section
 
 
 class PeakFlops(Section):
@@ -38,7 +38,9 @@ class Cluster(Section):
     peak_flops: PeakFlops
     bandwidth: Bandwidth
     usd_per_gpu_hour: Annotated[float, Field(ge=0)]
+    confirm_gpu_hours: Annotated[PositiveFloat | None, Legacy(1000.0)]  # a start above it needs confirm=true
     compile: bool  # torch.compile; not with emulated float8
+    cuda_graphs: Annotated[bool, Legacy(False)]  # not with pipeline stages
 
     @property
     def num_gpus(self) -> int | None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mmhydra.config.base import LABEL, Count, Fraction, Name, NotIdentity, PositiveFloat, Section
+from mmhydra.config.base import LABEL, Count, Fraction, Legacy, Name, NotIdentity, PositiveFloat, Section
 
 
 class Source(Section):
@@ -39,6 +39,8 @@ class Data(Section):
     name: Annotated[Name, NotIdentity(LABEL)]
     sources: Annotated[list[Source], Field(min_length=1)]
     planned_tokens: Annotated[Count | None, NotIdentity("a plan; the manifests say what there is")]
+    # How often a source may be read. Up to four times is nearly as good as fresh data (arXiv 2305.16264).
+    max_epochs: Annotated[PositiveFloat | None, NotIdentity("a guard; it changes no number"), Legacy(None)]
     schedule: list[Stage]
     shuffle: bool
     builder: DemoBuilder | None

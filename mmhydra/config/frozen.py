@@ -1,11 +1,13 @@
 """The one text form of a RunConfig: what a dry run prints and what a worker reads are these bytes."""
 
 import hashlib
+from copy import deepcopy
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from mmhydra.config.base import Legacy, mark_of, sections_in
 from mmhydra.config.schema import RunConfig
 from mmhydra.errors import UserError
 
@@ -23,11 +25,31 @@ def to_yaml(config: RunConfig) -> bytes:
 
 
 def from_yaml(text: bytes) -> RunConfig:
-    """Reads a frozen config back. Raises FrozenConfigError for anything that `to_yaml` does not write."""
+    """Reads a frozen config back, also one of an earlier version, whose later fields then have their legacy values.
+
+    Raises FrozenConfigError for anything that `to_yaml` never wrote.
+    """
     try:
-        return RunConfig.model_validate(yaml.load(text, Loader=yaml.CSafeLoader))
+        tree = yaml.load(text, Loader=yaml.CSafeLoader)
+        add_legacy(tree, RunConfig)
+        return RunConfig.model_validate(tree)
     except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
         raise FrozenConfigError(f"not a frozen config of this version of mmhydra: {error}") from error
+
+
+def add_legacy(tree: Any, section: type[BaseModel]) -> None:
+    """Gives a tree the fields that came after it was written."""
+    if isinstance(tree, list):
+        for item in tree:
+            add_legacy(item, section)
+    if not isinstance(tree, dict):
+        return
+    for name, field in section.model_fields.items():
+        legacy = mark_of(field.metadata, Legacy)
+        if legacy is not None:
+            tree.setdefault(name, deepcopy(legacy.value))
+        for inside in sections_in(field.annotation):
+            add_legacy(tree.get(name), inside)
 
 
 def config_sha256(text: bytes) -> str:

@@ -1,29 +1,24 @@
 """Cross-field rules: every one is evaluated, every failure is reported, none needs torch.
 
-A rule yields what is wrong and what to type. It agrees with torchtitan or is stricter, never laxer.
+A rule yields what is wrong, which values are legal and what to type. It agrees with torchtitan or is stricter, never
+laxer; tests/titan builds torchtitan's own trainer beside it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from mmhydra.config.cluster import Cluster
+from mmhydra.config.facts import Facts
+from mmhydra.config.problems import Problem
 from mmhydra.config.schema import RunConfig
 
+Rule = Callable[[RunConfig, Facts], Iterator[Problem]]
 
-@dataclass(frozen=True)
-class Problem:
-    """One reason why a config can't run. `placement`: another cluster would cure it."""
-
-    keys: tuple[str, ...]
-    message: str
-    placement: bool = False
-
-    def __str__(self) -> str:
-        return f"{', '.join(self.keys)}: {self.message}"
-
-
-Rule = Callable[[RunConfig], Iterator[Problem]]
+_BLOCK = 4096  # draws of a mixture whose quotas are settled together (data.mixture)
+_ROUNDING = 1e-6  # shares of a stage sum to 1 but for it
+_LEAST_HEAD = 16  # torch/_inductor/kernel/flex/flex_attention.py: the embedding dimension
 
 
 def divisors(number: int, limit: int = 64) -> list[int]:
@@ -31,7 +26,85 @@ def divisors(number: int, limit: int = 64) -> list[int]:
     return [candidate for candidate in range(1, min(number, limit) + 1) if number % candidate == 0]
 
 
-def _length(config: RunConfig) -> Iterator[Problem]:
+# ---------------------------------------------------------------- machines
+
+
+def world_size(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """dp x tp x pp is what the cluster has."""
+    cluster, parallel = config.cluster, config.parallel
+    if has_room(config, cluster):
+        return
+    ranks = parallel.model_ranks
+    if parallel.dp == "auto":
+        need = f"a multiple of {ranks} GPUs"
+        degrees = f"tp {parallel.tp} x pp {parallel.pp}"
+    else:
+        need = f"exactly {ranks * parallel.dp} GPUs"
+        degrees = f"dp {parallel.dp} x tp {parallel.tp} x pp {parallel.pp}; parallel.dp=auto takes all there are"
+    offer = (
+        f"at most {cluster.max_processes} processes"
+        if cluster.num_gpus is None
+        else f"{cluster.num_gpus} GPUs, {cluster.gpus_per_node} a node"
+    )
+    size = ("cluster.max_processes",) if cluster.num_gpus is None else ("cluster.nodes", "cluster.gpus_per_node")
+    yield Problem(
+        ("parallel.dp", "parallel.tp", "parallel.pp", *size),
+        f"parallel={parallel.name} needs {need} ({degrees}), cluster={cluster.name} has {offer}; "
+        f"{_fitting(config, facts)}",
+        placement=True,
+    )
+
+
+def tp_in_node(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Tensor parallelism talks in every layer, so its ranks share a node."""
+    cluster, tp = config.cluster, config.parallel.tp
+    if cluster.gpus_per_node is None or cluster.gpus_per_node % tp == 0:
+        return
+    yield Problem(
+        ("parallel.tp", "cluster.gpus_per_node"),
+        f"tp={tp} does not divide the {cluster.gpus_per_node} GPUs of a node, and tensor parallelism stays within "
+        f"one; legal tp: {divisors(cluster.gpus_per_node)}; {_fitting(config, facts)}",
+        placement=True,
+    )
+
+
+def cluster_size(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """A SLURM cluster says how large it is, `local` how many processes it takes."""
+    cluster = config.cluster
+    if cluster.kind == "slurm" and cluster.num_gpus is None:
+        yield Problem(
+            ("cluster.kind", "cluster.nodes", "cluster.gpus_per_node"),
+            "a SLURM cluster needs a size; type cluster.nodes=N cluster.gpus_per_node=8",
+        )
+    if cluster.num_gpus is None and cluster.max_processes is None:
+        yield Problem(
+            ("cluster.max_processes", "cluster.nodes"),
+            "nothing says how many processes the cluster takes; type cluster.max_processes=8",
+        )
+
+
+def has_room(config: RunConfig, cluster: Cluster) -> bool:
+    """Whether a cluster has the number of devices that the config's degrees need."""
+    ranks, dp = config.parallel.model_ranks, config.parallel.dp
+    if cluster.num_gpus is None:
+        return ranks * (1 if dp == "auto" else dp) <= (cluster.max_processes or 0)
+    return cluster.num_gpus % ranks == 0 if dp == "auto" else cluster.num_gpus == ranks * dp
+
+
+def _fitting(config: RunConfig, facts: Facts) -> str:
+    fitting = [
+        f"{name} ({cluster.num_gpus or cluster.max_processes})"
+        for name, cluster in facts.clusters.items()
+        if has_room(config, cluster) and (cluster.gpus_per_node or config.parallel.tp) % config.parallel.tp == 0
+    ]
+    return f"clusters that fit: {', '.join(fitting)}; type cluster=NAME" if fitting else "no known cluster fits"
+
+
+# ---------------------------------------------------------------- length
+
+
+def length(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Exactly one of steps and tokens."""
     training = config.training
     keys = ("training.steps", "training.tokens")
     if training.steps is None and training.tokens is None:
@@ -44,19 +117,33 @@ def _length(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _warmup(config: RunConfig) -> Iterator[Problem]:
+def _steps(config: RunConfig) -> int | None:
+    """The number of steps where the config has exactly one length; other configs have a problem of their own."""
     training = config.training
-    if (training.steps is None) == (training.tokens is None) or training.num_steps == 0:
+    return training.num_steps if (training.steps is None) != (training.tokens is None) else None
+
+
+def warmup(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Warmup, and the decay of WSD, fit into the steps."""
+    steps, optim = _steps(config), config.optim
+    if not steps:
         return
-    if config.optim.warmup_steps > training.num_steps:
+    if optim.warmup_steps > steps:
         yield Problem(
-            ("optim.warmup_steps", "training.steps"),
-            f"a warmup of {config.optim.warmup_steps} steps does not fit into {training.num_steps} steps; "
-            f"type optim.warmup_steps={max(1, training.num_steps // 50)} (1-5% is usual)",
+            ("optim.warmup_steps", "training.steps", "training.tokens"),
+            f"a warmup of {optim.warmup_steps} steps does not fit into {steps} steps; "
+            f"type optim.warmup_steps={max(1, steps // 50)} (1-5% is usual)",
+        )
+    elif optim.decay_fraction is not None and optim.warmup_steps + round(optim.decay_fraction * steps) > steps:
+        yield Problem(
+            ("optim.warmup_steps", "optim.decay_fraction", "training.steps", "training.tokens"),
+            f"a warmup of {optim.warmup_steps} steps and a decay over {optim.decay_fraction:g} of {steps} steps "
+            f"overlap; type optim.decay_fraction={(1 - optim.warmup_steps / steps) / 2:.2g} or a shorter warmup",
         )
 
 
-def _schedule_of_rate(config: RunConfig) -> Iterator[Problem]:
+def rate(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """The learning rate falls, and only WSD has a decay of its own."""
     optim = config.optim
     if optim.min_lr > optim.lr:
         cure = f"type optim.min_lr={optim.lr / 10:g} (a tenth is usual)"
@@ -70,8 +157,44 @@ def _schedule_of_rate(config: RunConfig) -> Iterator[Problem]:
         yield Problem(("optim.schedule", "optim.decay_fraction"), f"the schedule {optim.schedule} {need}")
 
 
-def _heads(config: RunConfig) -> Iterator[Problem]:
-    model, tp = config.model, config.parallel.tp
+def intervals(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """An interval beyond the last step means once, at the end: harmless here, a lost run on a cluster."""
+    steps, checkpoint = _steps(config), config.checkpoint
+    if not steps:
+        return
+    if checkpoint.enabled and checkpoint.interval > steps:
+        yield Problem(
+            ("checkpoint.interval", "training.steps", "training.tokens"),
+            f"an interval of {checkpoint.interval} steps never comes within {steps} steps, so a failure loses all of "
+            f"it; type checkpoint.interval={max(1, steps // 10)}",
+            is_note=config.cluster.kind == "local",
+        )
+    if not checkpoint.enabled and config.cluster.kind != "local":
+        yield Problem(
+            ("checkpoint.enabled",), "no checkpoints: a failure or the time limit loses all of the run", is_note=True
+        )
+    interval = config.training.validation_interval
+    if interval is not None and interval > steps:
+        yield Problem(
+            ("training.validation_interval", "training.steps", "training.tokens"),
+            f"an interval of {interval} steps never comes within {steps} steps; only the last step is validated",
+            is_note=True,
+        )
+    if config.track.log_interval > steps:
+        yield Problem(
+            ("track.log_interval", "training.steps", "training.tokens"),
+            f"an interval of {config.track.log_interval} steps never comes within {steps} steps; only the last step "
+            "is logged",
+            is_note=True,
+        )
+
+
+# ---------------------------------------------------------------- model and mesh
+
+
+def heads(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """dim = heads x an even size; kv heads divide the heads."""
+    model = config.model
     if model.dim % model.num_heads:
         yield Problem(
             ("model.dim", "model.num_heads"),
@@ -83,12 +206,23 @@ def _heads(config: RunConfig) -> Iterator[Problem]:
             f"dim {model.dim} over {model.num_heads} heads makes heads of {model.head_dim}; RoPE turns pairs, so "
             "the size of a head has to be even",
         )
+    elif config.cluster.device == "cuda" and model.head_dim < _LEAST_HEAD:
+        yield Problem(
+            ("model.dim", "model.num_heads", "cluster.device"),
+            f"dim {model.dim} over {model.num_heads} heads makes heads of {model.head_dim}; flex attention on GPUs "
+            f"takes {_LEAST_HEAD} and more; type model.num_heads={max(1, model.dim // _LEAST_HEAD)}",
+        )
     if model.num_heads % model.num_kv_heads:
         yield Problem(
             ("model.num_heads", "model.num_kv_heads"),
             f"{model.num_heads} heads are no multiple of {model.num_kv_heads} kv heads; "
             f"legal: {divisors(model.num_heads)}",
         )
+
+
+def tp_shards(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Tensor parallelism cuts heads, kv heads, the feed-forward and the vocabulary into equal parts."""
+    model, tp = config.model, config.parallel.tp
     sizes = {
         "model.num_heads": model.num_heads,
         "model.num_kv_heads": model.num_kv_heads,
@@ -103,16 +237,18 @@ def _heads(config: RunConfig) -> Iterator[Problem]:
             )
 
 
-def _sequence(config: RunConfig) -> Iterator[Problem]:
+def sequence(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Sequence parallelism cuts the sequence into equal parts."""
     seq_len, tp = config.training.seq_len, config.parallel.tp
     if config.parallel.sequence_parallel and seq_len % tp:
         yield Problem(
-            ("training.seq_len", "parallel.tp"),
+            ("training.seq_len", "parallel.tp", "parallel.sequence_parallel"),
             f"sequence parallelism splits seq_len {seq_len} over tp={tp}; legal tp: {divisors(seq_len)}",
         )
 
 
-def _replicas(config: RunConfig) -> Iterator[Problem]:
+def replicas(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """HSDP replicas divide the data-parallel ranks."""
     if config.dp % config.parallel.dp_replicate:
         yield Problem(
             ("parallel.dp_replicate", "parallel.dp"),
@@ -120,7 +256,20 @@ def _replicas(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _batch(config: RunConfig) -> Iterator[Problem]:
+def fsdp_rows(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """FSDP cuts the rows of the q, k and v projections, and has none to give to some ranks of a tiny model."""
+    model, dp = config.model, config.dp
+    rows = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim // config.parallel.tp
+    if dp % config.parallel.dp_replicate == 0 and dp // config.parallel.dp_replicate > rows > 0:
+        yield Problem(
+            ("parallel.dp", "parallel.dp_replicate", "parallel.tp", "model.dim"),
+            f"{rows} rows of the q, k and v projections on each tensor-parallel rank can't be sharded over "
+            f"{dp // config.parallel.dp_replicate} data-parallel ranks; type parallel.dp={rows}, or a larger model",
+        )
+
+
+def batch(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """The global batch is a whole number of microbatches on each data-parallel rank."""
     training, dp = config.training, config.dp
     if training.global_batch_size % (dp * config.microbatch_size):
         legal = [size for size in divisors(training.global_batch_size) if training.global_batch_size % (dp * size) == 0]
@@ -132,43 +281,72 @@ def _batch(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _pipeline(config: RunConfig) -> Iterator[Problem]:
+def stages(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Every pipeline stage has something to do; tied embeddings would live on two of them."""
     pp, layers = config.parallel.pp, config.model.num_layers
     if pp == 1:
         return
-    # torchtitan gives the first and the last stage one layer less, so it spreads layers + 2.
-    stages = pp * 2 if config.parallel.schedule == "Interleaved1F1B" else pp
-    if layers + 2 < 2 * stages:
+    # torchtitan counts the embedding and the head as a layer each and spreads layers + 2.
+    keys = ("model.num_layers", "parallel.pp", "parallel.schedule")
+    number = _num_stages(config)
+    if layers + 2 < number:
+        legal = [degree for degree in range(1, pp) if layers + 2 >= number // pp * degree]
         yield Problem(
-            ("model.num_layers", "parallel.pp"),
-            f"{layers} layers are too few for {stages} pipeline stages; at least {2 * stages - 2} are needed",
+            keys,
+            f"{layers} layers, embedding and head are too few for {number} pipeline stages; at least {number - 2} "
+            f"layers are needed; legal pp: {legal}",
+        )
+    elif layers + 2 < 2 * number:
+        yield Problem(
+            keys,
+            f"{layers} layers over {number} pipeline stages leave the first or the last without a layer",
+            is_note=True,
         )
     if config.model.tie_embeddings:
         yield Problem(
             ("model.tie_embeddings", "parallel.pp"),
-            "tied embeddings live on the first and the last stage; type model.tie_embeddings=false",
+            "tied embeddings live on the first and the last stage; type model.tie_embeddings=false, or parallel.pp=1",
         )
-    if config.num_microbatches < pp:
+
+
+def _num_stages(config: RunConfig) -> int:
+    return config.parallel.pp * (2 if config.parallel.schedule == "Interleaved1F1B" else 1)
+
+
+def microbatches(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """The pipeline schedule gets as many microbatches as it needs, in whole rounds."""
+    pp, schedule, number = config.parallel.pp, config.parallel.schedule, config.num_microbatches
+    if pp == 1 or config.training.global_batch_size % (config.dp * config.microbatch_size):
+        return
+    keys = ("parallel.schedule", "parallel.pp", "training.microbatch_size", "training.global_batch_size", "parallel.dp")
+    if number < pp:
         yield Problem(
-            ("parallel.schedule", "training.microbatch_size", "parallel.pp"),
-            f"{config.parallel.schedule} over {pp} stages needs at least {pp} microbatches, there are "
-            f"{config.num_microbatches}; lower training.microbatch_size or raise training.global_batch_size",
+            keys,
+            f"{schedule} over {pp} ranks needs at least {pp} microbatches to keep all of them busy, there are "
+            f"{number}; lower training.microbatch_size or raise training.global_batch_size",
+            is_note=schedule != "1F1B",  # which can't run then; the others idle
         )
-    elif config.parallel.schedule == "Interleaved1F1B" and config.num_microbatches % pp:
+    elif schedule == "Interleaved1F1B" and number % (number // pp):
         yield Problem(
-            ("parallel.schedule", "training.microbatch_size", "parallel.pp"),
-            f"Interleaved1F1B takes microbatches in rounds of {pp}, {config.num_microbatches} are no multiple of it; "
+            keys,
+            f"Interleaved1F1B takes microbatches in equal rounds of at least {pp}, {number} can't be cut so; "
             "type parallel.schedule=1F1B, or another training.microbatch_size",
         )
 
 
-def _float8(config: RunConfig) -> Iterator[Problem]:
+def float8(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Float8 needs its hardware, multiples of 16 on every rank, and the compiler to be fast."""
     precision, cluster, model = config.precision, config.cluster, config.model
     if precision.float8_recipe is None:
+        if precision.float8_emulate:
+            yield Problem(
+                ("precision.float8_emulate", "precision.float8_recipe"),
+                "there is nothing to emulate without a recipe; type precision=float8_emulated",
+            )
         return
     if cluster.device == "cpu" and not precision.float8_emulate:
         yield Problem(
-            ("precision.float8_emulate", "cluster.device"),
+            ("precision.float8_recipe", "precision.float8_emulate", "cluster.device"),
             f"precision={precision.name} needs float8 hardware, cluster={cluster.name} computes on CPUs; choose a "
             "cluster with GPUs, or to try the arithmetic here type precision=float8_emulated",
             placement=True,
@@ -178,14 +356,174 @@ def _float8(config: RunConfig) -> Iterator[Problem]:
             ("precision.float8_emulate", "cluster.compile"),
             "emulated float8 runs in eager mode only; type cluster.compile=false",
         )
+    if cluster.device == "cuda" and not cluster.compile and not precision.float8_emulate:
+        yield Problem(
+            ("cluster.compile", "precision.float8_recipe"),
+            "float8 without torch.compile scales in separate kernels and is slower than bf16; type "
+            "cluster.compile=true, or precision=bf16",
+            is_note=True,
+        )
     odd = {key: size for key, size in {"dim": model.dim, "ffn_dim": model.ffn_dim}.items() if size % 16}
     if odd:
         yield Problem(
-            tuple(f"model.{key}" for key in odd), f"float8 needs multiples of 16, found {odd}; use precision=bf16"
+            tuple(f"model.{key}" for key in odd),
+            f"float8 needs multiples of 16, found {odd}, and torchtitan would leave these layers out without a word; "
+            "use precision=bf16",
+        )
+        return
+    tp = config.parallel.tp
+    fused = (model.num_heads + 2 * model.num_kv_heads) * model.head_dim  # rows of the q, k and v projections
+    uneven = {
+        name: size // tp
+        for name, size in {"dim": model.dim, "ffn_dim": model.ffn_dim, "q, k and v": fused}.items()
+        if size % tp == 0 and size // tp % 16
+    }
+    if uneven:
+        yield Problem(
+            ("model.dim", "model.ffn_dim", "model.num_kv_heads", "parallel.tp"),
+            f"float8 needs multiples of 16 on each rank, tp={tp} leaves {uneven}; lower parallel.tp, or use "
+            "precision=bf16",
+        )
+    tokens = config.microbatch_size * config.training.seq_len
+    if precision.float8_recipe == "rowwise" and not precision.float8_emulate and tokens % 16:
+        yield Problem(
+            ("training.seq_len", "training.microbatch_size", "precision.float8_recipe"),
+            f"float8 weight gradients sum over the {tokens} tokens of a microbatch, which have to be a multiple of 16; "
+            "type precision=float8_rowwise_gw_hp, or another training.seq_len",
         )
 
 
-def _checkpoint(config: RunConfig) -> Iterator[Problem]:
+def cuda_graphs(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """torchtitan's CUDA graphs know no pipeline, and CPUs know no CUDA graphs."""
+    if not config.cluster.cuda_graphs:
+        return
+    if config.parallel.pp > 1:
+        yield Problem(
+            ("cluster.cuda_graphs", "parallel.pp"),
+            "CUDA graphs do not support pipeline parallelism yet; type cluster.cuda_graphs=false",
+        )
+    if config.cluster.device == "cpu":
+        yield Problem(
+            ("cluster.cuda_graphs", "cluster.device"), "CUDA graphs need a GPU; type cluster.cuda_graphs=false"
+        )
+
+
+# ---------------------------------------------------------------- vocabulary and data
+
+
+def vocabulary(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Names are unique, special tokens have ids, and every modality that the data holds has a range."""
+    tokens = config.tokens
+    for what, names in (("range", [entry.name for entry in tokens.ranges]), ("special token", tokens.special)):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            key = "tokens.ranges" if what == "range" else "tokens.special"
+            yield Problem((key,), f"{what} {', '.join(twice)} is declared twice; leave one of them out")
+    special = [entry for entry in tokens.ranges if entry.modality == "special"]
+    room = sum(entry.size for entry in special or tokens.ranges)
+    if len(tokens.special) > room:
+        yield Problem(
+            ("tokens.special", "tokens.ranges"),
+            f"{len(tokens.special)} special tokens need ids, the special range has {room}; raise its size",
+        )
+    there = {entry.modality for entry in tokens.ranges}
+    for index, source in enumerate(config.data.sources):
+        missing = sorted(set(source.modality.split("_")) - there)
+        if missing:
+            yield Problem(
+                (f"data.sources.{index}.modality", "tokens.ranges"),
+                f"source {source.name} holds {' and '.join(missing)}, tokens={tokens.name} has ranges for "
+                f"{', '.join(sorted(there))}; type tokens=qwen_full, or another source",
+            )
+
+
+def sources(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Sources are named once, and each has at least one sample in a block of the mixture."""
+    names = [source.name for source in config.data.sources]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        yield Problem(("data.sources",), f"source {', '.join(twice)} is named twice; give each a name of its own")
+    total = sum(source.weight for source in config.data.sources)
+    for index, source in enumerate(config.data.sources):
+        if source.weight * _BLOCK < total:
+            yield Problem(
+                (f"data.sources.{index}.weight",),
+                f"source {source.name} has {source.weight / total:.2g} of the weight, less than one sample in "
+                f"{_BLOCK}; give it at least {1.01 * total / _BLOCK:.3g}, or leave it out",
+            )
+
+
+def shares(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Stages of data name known sources, their shares sum to 1, and together they fill the run."""
+    names = {source.name for source in config.data.sources}
+    for index, stage in enumerate(config.data.schedule):
+        key = f"data.schedule.{index}.shares"
+        unknown = sorted(set(stage.shares) - names)
+        if unknown:
+            yield Problem((key,), f"stage {stage.name} names unknown sources {unknown}; legal: {sorted(names)}")
+        for end, when in enumerate(("start", "end")):
+            total = sum(share[end] for share in stage.shares.values())
+            if abs(total - 1) > _ROUNDING:
+                yield Problem((key,), f"the shares of stage {stage.name} at its {when} sum to {total:g}, not 1")
+    filled = sum(stage.fraction for stage in config.data.schedule)
+    if config.data.schedule and abs(filled - 1) > _ROUNDING:
+        yield Problem(
+            tuple(f"data.schedule.{index}.fraction" for index in range(len(config.data.schedule))),
+            f"the stages fill {filled:g} of the run; their fractions have to sum to 1",
+        )
+
+
+def token_budget(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """What the run reads of each source is there, read at most `data.max_epochs` times."""
+    steps, limit = _steps(config), config.data.max_epochs
+    if steps is None or limit is None or config.data.schedule:
+        return
+    weights = sum(source.weight for source in config.data.sources)
+    for index, source in enumerate(config.data.sources):
+        count = facts.tokens.get((source.dataset, source.name))
+        if count is None or not count.train:
+            continue
+        needed = steps * config.training.tokens_per_step * source.weight / weights
+        if needed > limit * count.train:
+            affordable = int(config.training.num_steps * limit * count.train / needed)
+            yield Problem(
+                ("training.steps", "training.tokens", f"data.sources.{index}.weight", "data.max_epochs"),
+                f"source {source.name} holds {count.train:,} tokens, {needed:,.0f} are needed: "
+                f"{needed / count.train:.1f} epochs, at most {limit:g} are allowed; type "
+                f"{_length_of(config, affordable)}, or data.max_epochs={needed / count.train:.1f}",
+            )
+
+
+def _length_of(config: RunConfig, steps: int) -> str:
+    if config.training.steps is not None:
+        return f"training.steps={steps}"
+    return f"training.tokens={steps * config.training.tokens_per_step}"
+
+
+def validation(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Every source has at least one sequence to train on, and one held out where the run validates."""
+    need = config.training.seq_len + 1  # a sequence and the label of its last token
+    validates = config.training.validation_interval is not None and config.training.steps != 0
+    for source in config.data.sources:
+        count = facts.tokens.get((source.dataset, source.name))
+        if count is None:
+            continue
+        for split, there in (("train", count.train), ("held-out", count.heldout if validates else need)):
+            if there < need:
+                cure = f"type training.seq_len={there - 1}" if there > 1 else "use more data"
+                off = ", or training.validation_interval=null" if split == "held-out" else ""
+                yield Problem(
+                    ("training.seq_len", "training.validation_interval"),
+                    f"the {split} split of source {source.name} has {there} tokens, one sequence needs {need}; "
+                    f"{cure}{off}",
+                )
+
+
+# ---------------------------------------------------------------- checkpoints and folders
+
+
+def retention(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """At least two checkpoints are kept; pinned memory needs a GPU."""
     checkpoint = config.checkpoint
     if checkpoint.keep_latest == 1:  # it may be the one that is being written
         yield Problem(
@@ -199,119 +537,80 @@ def _checkpoint(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _init_from(config: RunConfig) -> Iterator[Problem]:
-    if config.checkpoint.init_from is not None and not config.checkpoint.enabled:
+def start(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """A run starts from fresh weights, from weights, or from a whole state; the checkpointer loads them."""
+    checkpoint = config.checkpoint
+    given = {
+        key: value
+        for key, value in {"init_from": checkpoint.init_from, "extend_from": checkpoint.extend_from}.items()
+        if value is not None
+    }
+    for key in given:
+        if not checkpoint.enabled:
+            yield Problem(
+                (f"checkpoint.{key}", "checkpoint.enabled"),
+                "weights are loaded by the checkpointer, which is off; type checkpoint=default",
+            )
+        if config.training.steps == 0:
+            yield Problem(
+                ("training.steps", f"checkpoint.{key}"),
+                f"a run of no steps only writes fresh weights; type checkpoint.{key}=null or training.steps=N",
+            )
+    if len(given) == 2:
         yield Problem(
-            ("checkpoint.init_from", "checkpoint.enabled"),
-            "weights are loaded by the checkpointer, which is off; type checkpoint=default",
+            ("checkpoint.init_from", "checkpoint.extend_from"),
+            "a run starts from weights alone, or goes on from a whole state; type checkpoint.init_from=null",
         )
-
-
-def _seed_checkpoint(config: RunConfig) -> Iterator[Problem]:
-    if config.training.steps != 0:
-        return
-    if not config.checkpoint.enabled:
+    if config.training.steps == 0 and not checkpoint.enabled:
         yield Problem(
             ("training.steps", "checkpoint.enabled"),
             "a run of no steps only writes its initial weights, and checkpoints are off; type checkpoint=default",
         )
-    if config.checkpoint.init_from is not None:
-        yield Problem(
-            ("training.steps", "checkpoint.init_from"),
-            "a run of no steps only writes fresh weights; type checkpoint.init_from=null or training.steps=N",
-        )
 
 
-def _stages_of_data(config: RunConfig) -> Iterator[Problem]:
-    names = {source.name for source in config.data.sources}
-    for stage in config.data.schedule:
-        unknown = sorted(set(stage.shares) - names)
-        if unknown:
-            yield Problem(
-                ("data.schedule",), f"stage {stage.name} names unknown sources {unknown}; legal: {sorted(names)}"
-            )
-        for end, when in enumerate(("start", "end")):
-            total = sum(share[end] for share in stage.shares.values())
-            if abs(total - 1) > 1e-6:
-                yield Problem(
-                    ("data.schedule",), f"the shares of stage {stage.name} at its {when} sum to {total}, not 1"
-                )
-
-
-def _folders(config: RunConfig) -> Iterator[Problem]:
-    folders = {
+def folders(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """Jobs start in other folders, so every path is absolute."""
+    named = {
         "paths.data": config.paths.data,
         "paths.outputs": config.paths.outputs,
         "checkpoint.init_from": config.checkpoint.init_from,
+        "checkpoint.extend_from": config.checkpoint.extend_from,
     }
-    for key, folder in folders.items():
+    for key, folder in named.items():
         if folder is not None and not Path(folder).is_absolute():
             cure = f"type {key}={Path(folder).expanduser().absolute()}"
             yield Problem((key,), f"{folder!r} is no absolute path, and jobs start in other folders; {cure}")
 
 
 RULES: tuple[Rule, ...] = (
-    _length,
-    _warmup,
-    _schedule_of_rate,
-    _heads,
-    _sequence,
-    _replicas,
-    _batch,
-    _pipeline,
-    _float8,
-    _checkpoint,
-    _init_from,
-    _seed_checkpoint,
-    _stages_of_data,
-    _folders,
+    world_size,
+    tp_in_node,
+    cluster_size,
+    length,
+    warmup,
+    rate,
+    intervals,
+    heads,
+    tp_shards,
+    sequence,
+    replicas,
+    fsdp_rows,
+    batch,
+    stages,
+    microbatches,
+    float8,
+    cuda_graphs,
+    vocabulary,
+    sources,
+    shares,
+    token_budget,
+    validation,
+    retention,
+    start,
+    folders,
 )
 
 
-def fits(config: RunConfig, cluster: Cluster) -> bool:
-    """Whether a cluster has the number of devices that the config's degrees need."""
-    ranks = config.parallel.model_ranks
-    dp = config.parallel.dp
-    if cluster.num_gpus is None:
-        return ranks * (1 if dp == "auto" else dp) <= (cluster.max_processes or 0)
-    if (cluster.gpus_per_node or 0) % config.parallel.tp:
-        return False
-    return cluster.num_gpus % ranks == 0 if dp == "auto" else cluster.num_gpus == ranks * dp
-
-
-def _placement(config: RunConfig, clusters: Mapping[str, Cluster]) -> Iterator[Problem]:
-    cluster, parallel = config.cluster, config.parallel
-    if fits(config, cluster):
-        return
-    ranks = parallel.model_ranks
-    if parallel.dp == "auto":
-        need = f"a multiple of {ranks} GPUs"
-        degrees = f"tp {parallel.tp} x pp {parallel.pp}"
-    else:
-        need = f"exactly {ranks * parallel.dp} GPUs"
-        degrees = f"dp {parallel.dp} x tp {parallel.tp} x pp {parallel.pp}; parallel.dp=auto takes all there are"
-    offer = (
-        f"at most {cluster.max_processes} processes"
-        if cluster.num_gpus is None
-        else f"{cluster.num_gpus} GPUs, {cluster.gpus_per_node} a node"
-    )
-    fitting = [
-        f"{name} ({other.num_gpus or other.max_processes})" for name, other in clusters.items() if fits(config, other)
-    ]
-    cure = f"clusters that fit: {', '.join(fitting)}; type cluster=NAME" if fitting else "no known cluster fits"
-    yield Problem(
-        ("parallel", "cluster"),
-        f"parallel={parallel.name} needs {need} ({degrees}), cluster={cluster.name} has {offer}; {cure}",
-        placement=True,
-    )
-
-
-def check(config: RunConfig, clusters: Mapping[str, Cluster]) -> list[Problem]:
-    """All reasons why a config can't run, in a fixed order; empty if it can.
-
-    `clusters` are the known choices of the group, so that a message can name those that fit.
-    """
-    problems = list(_placement(config, clusters))
-    for rule in RULES:
-        problems.extend(rule(config))
-    return problems
+def check(config: RunConfig, facts: Facts) -> list[Problem]:
+    """All reasons why a config can't run and all notes, in a fixed order; empty for a config without either."""
+    return [replace(problem, rule=rule.__name__) for rule in RULES for problem in rule(config, facts)]

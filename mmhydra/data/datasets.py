@@ -1,12 +1,12 @@
-"""The dataset versions that a `data` section names: found below the data folder, or built there."""
+"""The dataset versions that a `data` section names, as found below the data folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from mmhydra.config.data import Data
+from mmhydra.config.facts import TokenCount
 from mmhydra.config.tokens import Tokens
-from mmhydra.data.demo import build_demo
-from mmhydra.data.manifest import Manifest, load_manifest
+from mmhydra.data.manifest import MANIFEST_NAME, Manifest, load_manifest
 from mmhydra.errors import UserError
 
 HELDOUT = "heldout"
@@ -17,30 +17,20 @@ class DataError(UserError):
     """The data that a run asks for is not there, or is not what the config says."""
 
 
-def prepare(data: Data, tokens: Tokens, folder: Path, on_progress: Callable[[str], None]) -> dict[str, Manifest]:
-    """The manifests of all dataset versions by name; the demo is built if it is not there.
-
-    Raises DataError that lists everything that is missing or does not fit the vocabulary.
-    """
-    if data.builder is not None:
-        for dataset in data.datasets:
-            build_demo(
-                folder / dataset,
-                vocab_size=tokens.used_size,
-                corpus_mb=data.builder.corpus_mb,
-                heldout_fraction=data.builder.heldout_fraction,
-                shard_mb=data.builder.shard_mb,
-                on_progress=on_progress,
-            )
-    return load(data, tokens, folder)
+def absent(data: Data, folder: Path) -> list[str]:
+    """Names of the dataset versions that are not below a folder."""
+    return [name for name in data.datasets if not (folder / name / MANIFEST_NAME).is_file()]
 
 
 def load(data: Data, tokens: Tokens, folder: Path) -> dict[str, Manifest]:
-    """The manifests of all dataset versions by name. Raises DataError, see `prepare`."""
+    """The manifests of all dataset versions by name.
+
+    Raises DataError that lists everything that is missing or does not fit the vocabulary.
+    """
     manifests, faults = {}, []
     for dataset in data.datasets:
-        if not (folder / dataset / "manifest.json").is_file():
-            faults.append(f"dataset {dataset} is not there: {folder / dataset / 'manifest.json'} does not exist")
+        if dataset in absent(data, folder):
+            faults.append(f"dataset {dataset} is not there: {folder / dataset / MANIFEST_NAME} does not exist")
             continue
         manifests[dataset] = load_manifest(folder / dataset)
         faults.extend(_faults(data, tokens, dataset, manifests[dataset]))
@@ -71,3 +61,13 @@ def _faults(data: Data, tokens: Tokens, dataset: str, manifest: Manifest) -> lis
 def digests(manifests: Mapping[str, Manifest]) -> dict[str, str]:
     """Manifest digests by dataset, for identity and stamps."""
     return {dataset: manifest.digest for dataset, manifest in sorted(manifests.items())}
+
+
+def token_counts(manifests: Mapping[str, Manifest]) -> dict[tuple[str, str], TokenCount]:
+    """Tokens of each (dataset, source), for the rules."""
+    counts: dict[tuple[str, str], dict[str, int]] = {}
+    for dataset, manifest in manifests.items():
+        for shard in manifest.shards:
+            splits = counts.setdefault((dataset, shard.source), {})
+            splits[shard.split] = splits.get(shard.split, 0) + shard.num_tokens
+    return {key: TokenCount(splits.get(TRAIN, 0), splits.get(HELDOUT, 0)) for key, splits in counts.items()}

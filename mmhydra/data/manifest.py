@@ -1,17 +1,14 @@
 """The manifest of a dataset version: its shards, what is in them and how to tell that they are whole."""
 
 import hashlib
-import io
 import json
 import shlex
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
-import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from mmhydra.data.index import INDEX_SUFFIX, ShardError, build_index
 from mmhydra.errors import UserError
 from mmhydra.files import write_atomic
 
@@ -135,45 +132,3 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `folder`/manifest.json whole or not at all. Raises OSError."""
     text = json.dumps(manifest.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False) + "\n"
     write_atomic(folder / MANIFEST_NAME, text.encode("ascii"))
-
-
-def verify_shards(folder: Path, manifest: Manifest) -> list[str]:
-    """Hash every shard and make its index again. Returns one line for each faulty one, else []."""
-    lines = (_shard_fault(folder, shard, manifest.vocabulary.size) for shard in manifest.shards)
-    return [line for line in lines if line]
-
-
-def verify_vocabulary(folder: Path, manifest: Manifest) -> list[str]:
-    """Hash the tokenizer's file. Returns one line when it is missing or not the one of the shards."""
-    name, digest = manifest.vocabulary.tokenizer_file, manifest.vocabulary.digest
-    try:
-        found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    except OSError as error:
-        return [f"{name}: cannot read it ({error.strerror})"]
-    return [] if found == digest else [f"{name}: sha256 is {found}, the manifest says {digest}"]
-
-
-def _shard_fault(folder: Path, shard: Shard, vocab_size: int) -> str | None:
-    path = folder / shard.path
-    try:
-        if (size := path.stat().st_size) != shard.size_bytes:
-            return f"{shard.path}: {size} bytes, the manifest says {shard.size_bytes}"
-        with path.open("rb") as file:
-            if (found := hashlib.file_digest(file, "sha256").hexdigest()) != shard.sha256:
-                return f"{shard.path}: sha256 is {found}, the manifest says {shard.sha256}"
-            file.seek(0)
-            index = build_index(file, shard.path, vocab_size)
-        buffer = io.BytesIO()
-        np.save(buffer, index)
-        if path.with_name(path.name + INDEX_SUFFIX).read_bytes() != buffer.getvalue():
-            return f"{shard.path}{INDEX_SUFFIX}: not the index of this shard"
-    except OSError as error:
-        return f"{shard.path}: cannot read it or its index ({error.strerror}: {error.filename})"
-    except ShardError as error:
-        return str(error)
-    if (len(index), int(index[:, 1].sum())) != (shard.num_documents, shard.num_tokens):
-        return (
-            f"{shard.path}: {len(index)} documents and {index[:, 1].sum()} tokens, "
-            f"the manifest says {shard.num_documents} and {shard.num_tokens}"
-        )
-    return None

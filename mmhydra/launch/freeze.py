@@ -1,19 +1,23 @@
 """Turns a checked request into a frozen attempt: data, identity, run directory, provenance."""
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from mmhydra.checkpoint.stamp import STAMP, CheckpointError, step_folder
-from mmhydra.checkpoint.verify import faults, require_same_weights
+from mmhydra.checkpoint.stamp import CheckpointError, step_folder
+from mmhydra.checkpoint.verify import faults
+from mmhydra.compose import Request
+from mmhydra.config import secrets
 from mmhydra.config.frozen import config_sha256, to_yaml
 from mmhydra.config.schema import RunConfig
-from mmhydra.data.datasets import digests, prepare
+from mmhydra.data.datasets import digests
 from mmhydra.data.manifest import Manifest
+from mmhydra.data.prepare import prepare
+from mmhydra.launch.naming import name_run
 from mmhydra.run.directory import Attempt, RunDirectory
-from mmhydra.run.identity import Identity, identify
-from mmhydra.run.provenance import collect, read_code
+from mmhydra.run.identity import Identity
+from mmhydra.run.provenance import collect, read_code, read_config_folder
 from mmhydra.run.status import read_status
 
 
@@ -21,15 +25,15 @@ from mmhydra.run.status import read_status
 class Plan:
     """A run that is known by name and place, not yet started."""
 
-    config: RunConfig
-    overrides: tuple[str, ...]
+    request: Request
     manifests: dict[str, Manifest]
     identity: Identity
+    run: RunDirectory
 
     @property
-    def run(self) -> RunDirectory:
-        """Its folder, `outputs/<name>/<run id>`."""
-        return RunDirectory(Path(self.config.paths.outputs) / self.config.name / self.identity.run_id)
+    def config(self) -> RunConfig:
+        """What will be frozen."""
+        return self.request.config
 
     @property
     def is_complete(self) -> bool:
@@ -45,26 +49,46 @@ class Plan:
         return status is not None and status.state == "done"
 
 
-def plan(config: RunConfig, overrides: tuple[str, ...], on_progress: Callable[[str], None]) -> Plan:
+def plan(request: Request, on_progress: Callable[[str], None]) -> Plan:
     """Finds or builds the data and names the run. Raises UserError for data or weights that do not fit."""
+    config = request.config
     manifests = prepare(config.data, config.tokens, Path(config.paths.data), on_progress)
-    vocabulary = {name: manifest.vocabulary.digest for name, manifest in manifests.items()}
-    identity = identify(config, digests(manifests), _stamp_sha256(config, vocabulary))
-    return Plan(config, overrides, manifests, identity)
+    identity = name_run(config, manifests)
+    return Plan(request, manifests, identity, request.run or run_directory(config, identity))
 
 
-def _stamp_sha256(config: RunConfig, vocabulary: dict[str, str]) -> str | None:
-    """The initial weights are identity by what they are, not by where they lie."""
-    if config.checkpoint.init_from is None:
-        return None
-    folder = Path(config.checkpoint.init_from)
-    require_same_weights(folder, config, vocabulary)
-    return hashlib.sha256((folder / STAMP).read_bytes()).hexdigest()
+def run_directory(config: RunConfig, identity: Identity) -> RunDirectory:
+    """`outputs/<name>/<run id>`."""
+    return RunDirectory(Path(config.paths.outputs) / config.name / identity.run_id)
 
 
-def freeze(plan: Plan) -> Attempt:
-    """Writes the next attempt of a run. From here on editing YAML or code changes nothing of it."""
+@dataclass(frozen=True)
+class Origin:
+    """Where a run comes from: provenance.json, and the uncommitted changes by file name."""
+
+    provenance: dict[str, Any]
+    patches: dict[str, bytes]
+
+
+def read_origin(request: Request) -> Origin:
+    """The code and the user's config folders as they are now. Raises SecretError for a secret in a patch."""
     code, patch = read_code()
+    patches, folders = {"code.patch": patch}, []
+    for number, folder in enumerate(request.config_dirs, 1):
+        state, changes = read_config_folder(folder)
+        folders.append(asdict(state))
+        if changes:
+            patches[f"config-{number}.patch"] = changes
+    secrets.refuse(
+        finding
+        for name, changes in patches.items()
+        for finding in secrets.find_in_patch(changes, name[: -len(".patch")])
+    )
+    return Origin({"config_folders": folders, **collect(code)}, patches)
+
+
+def freeze(plan: Plan, origin: Origin) -> Attempt:
+    """Writes the next attempt of a run. From here on editing YAML or code changes nothing of it."""
     text = to_yaml(plan.config)
     plan.run.create(plan.identity)
     attempt = plan.run.new_attempt()
@@ -75,7 +99,7 @@ def freeze(plan: Plan) -> Attempt:
         "config_sha256": config_sha256(text),
         "manifests": digests(plan.manifests),
         "vocabulary": {name: manifest.vocabulary.digest for name, manifest in sorted(plan.manifests.items())},
-        **collect(code),
+        **origin.provenance,
     }
-    attempt.freeze(text, plan.overrides, provenance, patch)
+    attempt.freeze(text, plan.request.overrides, provenance, origin.patches)
     return attempt

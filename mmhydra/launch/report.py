@@ -9,6 +9,7 @@ from mmhydra.checkpoint.stamp import step_folder
 from mmhydra.data.manifest import Manifest
 from mmhydra.launch.freeze import Plan
 from mmhydra.launch.progress import Progress, show_end
+from mmhydra.paths import short
 from mmhydra.run.directory import Attempt
 from mmhydra.track.jsonl import read_jsonl
 
@@ -51,11 +52,3 @@ def _failed_trackers(attempt: Attempt) -> dict[str, str]:
     files = sorted(attempt.path.glob("events*.jsonl"))
     failures = [event["message"] for file in files for event in read_jsonl(file) if event["kind"] == "sink_failed"]
     return {"tracking failed": "\n".join(failures)} if failures else {}
-
-
-def short(path: Path) -> str:
-    """A path as one would type it here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -9,13 +9,17 @@ from rich.console import Console
 
 from mmhydra.checkpoint.stamp import stamped_steps
 from mmhydra.compose import Request
-from mmhydra.config.rules import Problem
+from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.track import Track
 from mmhydra.errors import ExitCode, UserError
-from mmhydra.launch.freeze import freeze, plan
+from mmhydra.launch.freeze import Plan, freeze, plan, read_origin
 from mmhydra.launch.local import run_local
+from mmhydra.launch.preview import preview, unconfirmed
 from mmhydra.launch.progress import Progress
-from mmhydra.launch.report import short, show_result
+from mmhydra.launch.report import show_result
+from mmhydra.launch.siblings import closest
+from mmhydra.launch.verify import verify_with_data
+from mmhydra.paths import short
 from mmhydra.run.lease import hold
 
 _WHAT_NOW = {
@@ -29,37 +33,54 @@ _WHAT_NOW = {
 def submit(requests: Sequence[Request]) -> ExitCode:
     """Runs local requests one after another; a failed one does not stop the rest.
 
-    Returns the first exit code that is not 0.
+    Returns the first exit code that is not 0. Raises UserError, before the first starts, if one of them may not.
     """
+    for request in requests:
+        require_startable(request)
     codes = [_run_one(request) for request in requests]
     return next((code for code in codes if code is not ExitCode.DONE), ExitCode.DONE)
 
 
 def _run_one(request: Request) -> ExitCode:
     console = Console(highlight=False, soft_wrap=True)
-    config = request.config
-    refuse_what_is_not_built(request)
-    require_trackers(config.track)
-    planned = plan(config, request.overrides, lambda text: console.print(text, markup=False))
+    planned = plan(request, lambda text: console.print(text, markup=False))
+    verify_with_data(request, planned.manifests)
     run = planned.run
     console.print(f"run {planned.identity.run_id} in {short(run.path)}", markup=False)
     if planned.is_complete:
         show_result(console, planned, "already complete")
         return ExitCode.DONE
+    console.print(str(preview(request.config)), markup=False)
+    origin = read_origin(request)
+    _tell_sibling(console, planned)
     run.create(planned.identity)
-    with hold(run):
-        attempt = freeze(planned)
+    with hold(run) as lease:
+        if planned.is_complete:  # another start finished it while this one waited for its data or its turn
+            show_result(console, planned, "already complete")
+            return ExitCode.DONE
+        attempt = freeze(planned, origin)
+        lease.started(attempt.number)
         if attempt.number > 1:
             steps = stamped_steps(run.checkpoints)
             start = f"there are checkpoints up to step {steps[-1]}" if steps else "no checkpoint was saved yet"
             console.print(f"attempt {attempt.number}: {start}", markup=False)
-        with Progress(console, config.training.num_steps) as progress:
-            code = run_local(attempt, config, progress)
+        with Progress(console, request.config.training.num_steps) as progress:
+            code = run_local(attempt, request.config, progress)
     if code is ExitCode.DONE:
         show_result(console, planned, "done")
     else:
         print(f"the run ended with exit code {code}: {_WHAT_NOW[code]}", file=sys.stderr)
     return code
+
+
+def _tell_sibling(console: Console, planned: Plan) -> None:
+    """A new run beside one that differs in little is often a slip."""
+    if planned.run.attempts or planned.config.checkpoint.extend_from is not None:
+        return
+    sibling = closest(planned.run, planned.identity)
+    if sibling is not None:
+        command = f"{short(Path(sys.executable))} -m mmhydra.train resume={short(sibling.run.path)}"
+        console.print(f"note: this is a new run; {sibling}; to go on with that one: {command}", markup=False)
 
 
 def require_trackers(track: Track) -> None:
@@ -75,14 +96,17 @@ def require_trackers(track: Track) -> None:
         )
 
 
-def refuse_what_is_not_built(request: Request) -> None:
-    """Refuses settings that this version prints and checks but can't carry out. Raises UserError with all of them."""
+def require_startable(request: Request) -> None:
+    """Refuses a start that was not confirmed, or that this version only prints and checks.
+
+    Raises ConfigError with all reasons, or UserError for a tracker that is not installed.
+    """
     config = request.config
-    problems = []
+    problems = unconfirmed(config, confirm=request.confirm)
     if config.cluster.kind == "slurm":
         problems.append(
             Problem(
-                ("cluster",),
+                ("cluster.kind",),
                 f"submitting to SLURM (cluster={config.cluster.name}) is not part of this version; "
                 "dry_run=config prints the run, cluster=local runs it here",
             )
@@ -96,4 +120,5 @@ def refuse_what_is_not_built(request: Request) -> None:
             Problem(("data.schedule",), "stages of shares are not part of this version; type data.schedule=[]")
         )
     if problems:
-        raise UserError("\n".join(str(problem) for problem in problems))
+        raise ConfigError(problems, request.origins)
+    require_trackers(config.track)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mmhydra.run.identity import Identity
 
 _ATTEMPT = re.compile(r"\d{4,}")
 FROZEN_CONFIG = "config.yaml"
+IDENTITY = "identity.yaml"
 
 
 class RunDirectoryError(UserError):
@@ -58,7 +60,7 @@ class RunDirectory:
         try:
             (self.path / "attempts").mkdir(parents=True, exist_ok=True)
             self.checkpoints.mkdir(exist_ok=True)
-            file = self.path / "identity.yaml"
+            file = self.path / IDENTITY
             if not file.exists():
                 document = {"schema_version": 1, "run_id": identity.run_id, "identity": identity.document}
                 write_atomic(file, yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False).encode())
@@ -79,6 +81,18 @@ class RunDirectory:
                 continue
             (folder / "logs").mkdir()
             return Attempt(folder)
+
+
+def find_run(path: Path) -> RunDirectory:
+    """The run that a path leads into: its own folder, an attempt, a checkpoint or a file of it.
+
+    Raises RunDirectoryError for any other place.
+    """
+    for folder in (path, *path.parents):
+        if (folder / IDENTITY).is_file():
+            return RunDirectory(folder)
+    what = "is no run and in none" if path.exists() else "does not exist"
+    raise RunDirectoryError(f"{path} {what}; give a folder like outputs/NAME/RUN_ID")
 
 
 @dataclass(frozen=True)
@@ -127,10 +141,18 @@ class Attempt:
         """The uncommitted part of the code."""
         return self.path / "code.patch"
 
-    def freeze(self, config: bytes, overrides: tuple[str, ...], provenance: dict[str, Any], patch: bytes) -> None:
-        """Writes what the worker will read. config.yaml.sha256 is in the format of sha256sum."""
+    @property
+    def patches(self) -> list[Path]:
+        """code.patch, and config-N.patch for each config folder of the user's that has changes of its own."""
+        return [self.code_patch, *sorted(self.path.glob("config-*.patch"))]
+
+    def freeze(
+        self, config: bytes, overrides: tuple[str, ...], provenance: dict[str, Any], patches: Mapping[str, bytes]
+    ) -> None:
+        """Writes what the worker will read; `patches` by file name. config.yaml.sha256 has the format of sha256sum."""
         digest = config_sha256(config)
-        write_atomic(self.code_patch, patch)
+        for name, patch in patches.items():
+            write_atomic(self.path / name, patch)
         write_atomic(self.path / "overrides.txt", "".join(f"{line}\n" for line in overrides).encode())
         write_json(self.path / "provenance.json", provenance)
         write_atomic(self.path / FROZEN_CONFIG, config)

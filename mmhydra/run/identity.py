@@ -11,18 +11,20 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mmhydra.config.base import NotIdentity
+from mmhydra.config.base import Legacy, NotIdentity, mark_of
 from mmhydra.config.schema import RunConfig
 
 RUN_ID_LENGTH = 12
 
 
 def identity_fields(section: BaseModel) -> dict[str, Any]:
-    """The section's values without those that are marked NotIdentity, nested sections likewise."""
+    """The section's values but those that are marked NotIdentity or equal their Legacy value, nested ones likewise."""
     chosen = {}
     for name, field in type(section).model_fields.items():
-        if not any(isinstance(mark, NotIdentity) for mark in field.metadata):
-            chosen[name] = _plain(getattr(section, name))
+        value = getattr(section, name)
+        legacy = mark_of(field.metadata, Legacy)
+        if mark_of(field.metadata, NotIdentity) is None and (legacy is None or _plain(value) != legacy.value):
+            chosen[name] = _plain(value)
     return chosen
 
 
@@ -39,9 +41,9 @@ def excluded_fields(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
     reasons: dict[str, str] = {}
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
-        marks = [mark for mark in field.metadata if isinstance(mark, NotIdentity)]
-        if marks:
-            reasons[path] = marks[0].reason
+        mark = mark_of(field.metadata, NotIdentity)
+        if mark is not None:
+            reasons[path] = mark.reason
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             reasons |= excluded_fields(field.annotation, f"{path}.")
     return reasons
@@ -60,12 +62,15 @@ class Identity:
         return hashlib.sha256(text.encode()).hexdigest()[:RUN_ID_LENGTH]
 
 
-def identify(config: RunConfig, manifests: Mapping[str, str], init_from_sha256: str | None) -> Identity:
+def identify(
+    config: RunConfig, manifests: Mapping[str, str], init_from_sha256: str | None, extends_sha256: str | None = None
+) -> Identity:
     """The identity of a config with the digests of its data manifests and of the stamp it starts from."""
-    return Identity(
-        {
-            "config": identity_fields(config),
-            "manifests": dict(sorted(manifests.items())),
-            "init_from": init_from_sha256,
-        }
-    )
+    document: dict[str, Any] = {
+        "config": identity_fields(config),
+        "manifests": dict(sorted(manifests.items())),
+        "init_from": init_from_sha256,
+    }
+    if extends_sha256 is not None:  # absent otherwise: the ids of runs that were there before `extend` stay
+        document["extends"] = extends_sha256
+    return Identity(document)

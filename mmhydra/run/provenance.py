@@ -36,16 +36,58 @@ def read_code() -> tuple[Code, bytes]:
     """The state of the code and the patch that leads from the commit to it (empty for a clean tree)."""
     root = paths.checkout()
     if root is None or not _is_git(root):
-        return Code(None, None, False, hashlib.sha256(b"").hexdigest(), _record_sha256()), b""
-    commit = _git(root, "rev-parse", "HEAD").strip().decode()
-    branch = _git(root, "rev-parse", "--abbrev-ref", "HEAD").strip().decode()
+        return Code(None, None, False, _sha256(b""), _record_sha256()), b""
+    commit, branch = _head(root)
+    patch = _bounded_patch(root)
+    return Code(commit, branch, bool(patch), _sha256(patch), None), patch
+
+
+def _bounded_patch(root: Path) -> bytes:
+    """The working tree's patch. Raises UserError if it is too large to go with every checkpoint."""
     patch = _worktree_patch(root)
     if len(patch) > MAX_PATCH_BYTES:
         raise UserError(
             f"the uncommitted changes of {root} are {len(patch) / 1e6:.1f} MB; a run carries at most "
             f"{MAX_PATCH_BYTES / 1e6:.1f} MB. Commit them, or name large files in .gitignore (`git status` lists them)."
         )
-    return Code(commit, branch, bool(patch), hashlib.sha256(patch).hexdigest(), None), patch
+    return patch
+
+
+@dataclass(frozen=True)
+class ConfigFolder:
+    """A folder of the user's own groups, and the git repository that it lies in, if any."""
+
+    path: str
+    files_sha256: str  # over names and contents of its YAML files
+    commit: str | None
+    branch: str | None
+    dirty: bool
+    patch_sha256: str
+
+
+def read_config_folder(folder: Path) -> tuple[ConfigFolder, bytes]:
+    """The state of a config folder and the patch from its commit to it (empty where the code's patch has it)."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.yaml")):
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(folder)} {len(content)}\n".encode() + content)
+    where, patch = str(folder.absolute()), b""
+    if not _is_git(folder):
+        return ConfigFolder(where, digest.hexdigest(), None, None, False, _sha256(b"")), patch
+    root = Path(_git(folder, "rev-parse", "--show-toplevel").decode().strip())
+    commit, branch = _head(root)
+    if root != paths.checkout():
+        patch = _bounded_patch(root)
+    return ConfigFolder(where, digest.hexdigest(), commit, branch, bool(patch), _sha256(patch)), patch
+
+
+def _head(root: Path) -> tuple[str, str]:
+    commit = _git(root, "rev-parse", "HEAD").strip().decode()
+    return commit, _git(root, "rev-parse", "--abbrev-ref", "HEAD").strip().decode()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _is_git(root: Path) -> bool:
@@ -92,7 +134,7 @@ def _record_sha256() -> str | None:
         record = metadata.distribution("mmhydra").read_text("RECORD")
     except metadata.PackageNotFoundError:
         return None
-    return hashlib.sha256(record.encode()).hexdigest() if record else None
+    return _sha256(record.encode()) if record else None
 
 
 def packages() -> dict[str, str]:

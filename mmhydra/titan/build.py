@@ -88,8 +88,7 @@ def trainer_config(config: RunConfig, attempt: Attempt, on_event: Event) -> Trai
             seq_len=training.seq_len,
             max_norm=config.optim.clip_norm,
             steps=training.num_steps,
-            # CUDA graphs raise under pipeline parallelism and need static shapes, which document masks break.
-            disable_cuda_graphs=True,
+            disable_cuda_graphs=not config.cluster.cuda_graphs,
             dtype="float32",
             mixed_precision_param=config.precision.param_dtype,
             mixed_precision_reduce="float32",
@@ -122,7 +121,8 @@ def trainer_config(config: RunConfig, attempt: Attempt, on_event: Event) -> Trai
             folder=str(attempt.run.checkpoints),
             interval=config.checkpoint.interval,
             async_mode=config.checkpoint.async_mode,
-            initial_load_path=config.checkpoint.init_from,
+            initial_load_path=config.checkpoint.extend_from or config.checkpoint.init_from,
+            initial_load_model_only=config.checkpoint.extend_from is None,
             last_save_model_only=False,  # the last step can be continued like any other
             keep_latest_k=0,  # retention is the Keeper's
             open_keeper=partial(_keeper, config, attempt, on_event),

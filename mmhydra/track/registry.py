@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from mmhydra.config.secrets import reveal
 from mmhydra.track.sink import RunInfo, Sink, TrackError
 
 
@@ -35,7 +36,8 @@ def build_sinks(
 
     Args:
         settings: by sink: aim {repo}, tensorboard {logdir, default `attempt_dir`/tensorboard}, prometheus
-            {host, port}; None switches a sink off. A relative path starts at the current folder.
+            {host, port}; None switches a sink off. A relative path starts at the current folder. A value
+            `secret:NAME` is read from the environment variable NAME here, on the machine that uses it.
         run: what the sinks show.
         attempt_dir: folder of the attempt.
 
@@ -48,7 +50,8 @@ def build_sinks(
             raise TrackError(f"there is no sink {name!r}; sinks are: {', '.join(sorted(_KINDS))}")
         if given is None:
             continue
-        options = {"logdir": attempt_dir / "tensorboard", **given} if name == "tensorboard" else dict(given)
+        told = {key: reveal(value) if isinstance(value, str) else value for key, value in given.items()}
+        options = {"logdir": attempt_dir / "tensorboard", **told} if name == "tensorboard" else told
         _check(name, options)
         for key in _PATHS & options.keys():
             # Now, not in the thread: the working folder may change meanwhile.

@@ -40,7 +40,7 @@ class FakeRun:
             "manifests": self.manifests,
             "vocabulary": VOCABULARY,
         }
-        attempt.freeze(text, (), provenance, PATCH)
+        attempt.freeze(text, (), provenance, {"code.patch": PATCH})
         return Keeper(attempt, World(MESH, self.samples), lambda kind, text: self.events.append((kind, text)))
 
     def samples(self, sample: int) -> dict[str, int]:

@@ -207,9 +207,9 @@ def test_diff_separates_what_makes_the_numbers(make_run, command):
     code, out, _ = command("diff", one.save(one.start(), 100), other.save(other.start(), 200))
     assert code == 0
     numbers, rest = out.split("identity (what makes the numbers):\n")[1].split("everything else:\n")
-    assert "config.model.ffn_dim: 384 -> 512" in numbers
+    assert "  model.ffn_dim: 384 -> 512" in numbers
     assert "manifests.demo-v1" in numbers
-    assert "config.checkpoint.interval: 100 -> 7" in rest
+    assert "  checkpoint.interval: 100 -> 7" in rest
     assert "  step: 100 -> 200" in rest
     assert "ffn_dim" not in rest
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from mmhydra.compose import to_run_config
 from mmhydra.config.base import Section
 from mmhydra.config.schema import RunConfig
+from mmhydra.config.typed import to_run_config
 from mmhydra.errors import UserError
 
 WRONG = [
@@ -45,10 +45,8 @@ WRONG = [
 def test_a_value_of_the_wrong_type_or_range_is_named(default_config, change, key, value, text):
     with pytest.raises(UserError) as refusal:
         change(default_config, {key: value})
-    first, *lines = str(refusal.value).splitlines()
-    assert first == "the config does not fit its schema:"
-    (line,) = lines
-    assert line.startswith((f"  {key}: ", f"  {key}.repo: "))
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith((f"{key}: ", f"{key}.repo: "))
     assert text in line
 
 
@@ -94,8 +92,8 @@ def test_every_section_refuses_unknown_and_missing_keys(default_config):
         node["foo"] = 1
         with pytest.raises(UserError) as refusal:
             to_run_config(tree)
-        assert f"  {dotted}foo: no such key" in str(refusal.value)
-        assert f"  {dotted}{removed}: no value" in str(refusal.value)
+        assert f"{dotted}foo: no such key" in str(refusal.value)
+        assert f"{dotted}{removed}: no value" in str(refusal.value)
 
 
 def test_an_unknown_key_gets_a_suggestion(default_config):

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import webdataset
 
-from mmhydra.data import DocumentInfo, Manifest, ShardWriter, Source, Vocabulary, build_demo, write_manifest
+from mmhydra.data.demo import build_demo
+from mmhydra.data.manifest import Manifest, Source, Vocabulary, write_manifest
+from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
 
 DEMO_SETTINGS = {"vocab_size": 512, "corpus_mb": 0.6, "heldout_fraction": 0.2, "shard_mb": 0.25}
 

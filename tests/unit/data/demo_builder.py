@@ -11,7 +11,7 @@ import resource
 import sys
 from pathlib import Path
 
-from mmhydra.data import build_demo
+from mmhydra.data.demo import build_demo
 from mmhydra.errors import UserError
 
 

@@ -12,19 +12,15 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from mmhydra.data import (
-    DatasetError,
-    FixedSequences,
-    ManifestError,
-    ShardError,
-    Stream,
-    TokenShards,
-    build_demo,
-    load_manifest,
-    verify_shards,
-    verify_vocabulary,
-)
 from mmhydra.data.corpus import choose_modules
+from mmhydra.data.dataset_folder import DatasetError
+from mmhydra.data.demo import build_demo
+from mmhydra.data.index import ShardError
+from mmhydra.data.manifest import ManifestError, load_manifest
+from mmhydra.data.sequences import FixedSequences
+from mmhydra.data.shards import TokenShards
+from mmhydra.data.stream import Stream
+from mmhydra.data.verify import verify_shards, verify_vocabulary
 
 SOURCES = ("stdlib_code", "stdlib_docs")
 SPLITS = ("train", "heldout")
@@ -157,7 +153,7 @@ def test_stream_over_the_demo(demo):
 def test_two_builds_give_the_same_digest_whatever_the_threads(demo, tmp_path):
     script = (
         "import sys, pathlib\n"
-        "from mmhydra.data import build_demo\n"
+        "from mmhydra.data.demo import build_demo\n"
         f"m = build_demo(pathlib.Path(sys.argv[1]), **{demo.settings!r}, on_progress=lambda line: None)\n"
         "assert not {'torch', 'webdataset', 'hydra'} & set(sys.modules), 'a heavy import came in'\n"
         "print(m.digest)"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmhydra.data import load_manifest, verify_shards
+from mmhydra.data.manifest import load_manifest
+from mmhydra.data.verify import verify_shards
 
 BUILDER = Path(__file__).with_name("demo_builder.py")
 

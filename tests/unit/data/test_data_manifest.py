@@ -5,15 +5,8 @@ import os
 import pytest
 from pydantic import ValidationError
 
-from mmhydra.data import (
-    Manifest,
-    ManifestError,
-    Shard,
-    load_manifest,
-    verify_shards,
-    verify_vocabulary,
-    write_manifest,
-)
+from mmhydra.data.manifest import Manifest, ManifestError, Shard, load_manifest, write_manifest
+from mmhydra.data.verify import verify_shards, verify_vocabulary
 from mmhydra.errors import UserError
 
 DOCUMENTS = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10]]

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmhydra.data import IGNORE_INDEX, FixedSequences, TokenShards, to_batch
+from mmhydra.data.sequences import IGNORE_INDEX, FixedSequences, to_batch
+from mmhydra.data.shards import TokenShards
 from mmhydra.errors import UserError
 
 DOCUMENTS = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10, 11, 12]]  # 16 ids with their ends

@@ -8,7 +8,10 @@ import webdataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmhydra.data import DocumentInfo, ManifestError, ShardError, ShardWriter, TokenShards
+from mmhydra.data.index import ShardError
+from mmhydra.data.manifest import ManifestError
+from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
+from mmhydra.data.shards import TokenShards
 
 DOCUMENTS = [[1, 2, 3], [4], [], [5, 6], [7, 8, 9, 10], [11] * 40]
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmhydra.data import Mixture, SampleRef, Stream, batch_slice, permute
-from mmhydra.data.mixture import BLOCK
-from mmhydra.data.permutation import derive_key
+from mmhydra.data.mixture import BLOCK, Mixture
+from mmhydra.data.permutation import derive_key, permute
+from mmhydra.data.stream import SampleRef, Stream, batch_slice
 from mmhydra.errors import UserError
 
 

@@ -3,7 +3,10 @@
 import pytest
 from fake_run import FakeRun
 
-from mmhydra.launch.freeze import Plan
+from mmhydra.compose import Request
+from mmhydra.compose.request import LazyProvenance
+from mmhydra.config.explain import Provenance
+from mmhydra.launch.freeze import Plan, run_directory
 from mmhydra.run.identity import identify
 from mmhydra.run.status import Status
 
@@ -13,7 +16,9 @@ def plan(tmp_path, default_config, change):
     def make(**leaves: object) -> Plan:
         dotted = {name.replace("__", "."): value for name, value in leaves.items()}
         config = change(default_config, {"paths.outputs": str(tmp_path), **dotted})
-        plan = Plan(config, (), {}, identify(config, {}, None))
+        request = Request(config, (), None, confirm=False, origins=LazyProvenance(lambda: Provenance([])))
+        identity = identify(config, {}, None)
+        plan = Plan(request, {}, identity, run_directory(config, identity))
         plan.run.create(plan.identity)
         return plan
 

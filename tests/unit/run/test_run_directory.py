@@ -26,7 +26,7 @@ def attempt(run, default_config):
     attempt = run.new_attempt()
     text = to_yaml(default_config)
     provenance = {"config_sha256": hashlib.sha256(text).hexdigest()}
-    attempt.freeze(text, ("tag=x", "optim.lr=1"), provenance, b"a patch")
+    attempt.freeze(text, ("tag=x", "optim.lr=1"), provenance, {"code.patch": b"a patch"})
     return attempt
 
 
@@ -149,5 +149,5 @@ def test_a_kill_before_the_last_file_leaves_no_frozen_attempt(run, default_confi
     monkeypatch.setattr(
         directory, "write_atomic", lambda path, content: (names.append(path.name), write(path, content))
     )
-    run.new_attempt().freeze(to_yaml(default_config), (), {"config_sha256": ""}, b"")
+    run.new_attempt().freeze(to_yaml(default_config), (), {"config_sha256": ""}, {"code.patch": b""})
     assert names[-1] == "config.yaml.sha256"

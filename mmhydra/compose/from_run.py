@@ -1,0 +1,110 @@
+"""`resume=RUN_DIR` and `extend=RUN_DIR`: the config is that of a run, and conf/ has no say."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from mmhydra.checkpoint.stamp import CheckpointError
+from mmhydra.checkpoint.verify import resolve
+from mmhydra.compose.command_line import Parsed
+from mmhydra.compose.loader import register_resolvers
+from mmhydra.compose.messages import named, resolved
+from mmhydra.compose.origins import of_frozen
+from mmhydra.compose.request import LazyProvenance, Request
+from mmhydra.config.problems import ConfigError, Problem
+from mmhydra.config.schema import RunConfig
+from mmhydra.config.typed import COMMAND_KEYS, is_known, known_keys, no_such_key, to_run_config
+from mmhydra.errors import UserError
+from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory, find_run
+
+_VERBS = ("resume", "extend")
+
+
+def request(parsed: Parsed) -> Request | None:
+    """The request of a command line with `resume=` or `extend=`; None for any other. Raises UserError."""
+    asked = [override for override in parsed.overrides if override.key_or_group in _VERBS and override.value()]
+    if not asked:
+        return None
+    if len(asked) > 1:
+        raise ConfigError([Problem(_VERBS, "either go on with a run, or extend it; leave one of them out")])
+    verb = asked[0].key_or_group
+    run = find_run(Path(str(asked[0].value())).expanduser().absolute())
+    attempt = newest_frozen(run)
+    command = {
+        override.key_or_group: override for override in parsed.overrides if override.key_or_group in COMMAND_KEYS
+    }
+    changes = [override for override in parsed.overrides if override.key_or_group not in COMMAND_KEYS]
+    origins = LazyProvenance(lambda: of_frozen(attempt.path / FROZEN_CONFIG, changes))
+    resumes = verb == "resume"
+    return Request(
+        config=_resumed(attempt, run, changes) if resumes else _extended(attempt, run, changes, origins),
+        overrides=tuple(parsed.texts),
+        dry_run=_value(command, "dry_run", ("config", None)),
+        confirm=bool(_value(command, "confirm", (True, False, None))),
+        origins=origins,
+        warnings=tuple(parsed.warnings),
+        run=run if resumes else None,
+    )
+
+
+def _value(command: dict[str, Override], key: str, legal: Sequence[Any]) -> Any:
+    value = command[key].value() if key in command else None
+    if value not in legal:
+        raise ConfigError([Problem((key,), f"{value!r}; legal: {', '.join(str(item) for item in legal)}")])
+    return value
+
+
+def newest_frozen(run: RunDirectory) -> Attempt:
+    """The newest attempt that was frozen to the end. Raises UserError if there is none."""
+    for attempt in reversed(run.attempts):
+        if (attempt.path / f"{FROZEN_CONFIG}.sha256").is_file():
+            return attempt
+    raise UserError(f"{run.path} is no run: it has no frozen attempt; give a folder like outputs/NAME/RUN_ID")
+
+
+def _resumed(attempt: Attempt, run: RunDirectory, changes: Sequence[Override]) -> RunConfig:
+    if changes:
+        texts = " ".join(override.input_line or "" for override in changes)
+        raise UserError(
+            f"resume={run.path} takes the frozen config as it is, so {texts} would change nothing; leave it out, or "
+            f"type extend={run.path} {texts} to go on from its last checkpoint with other values"
+        )
+    return attempt.read_frozen()[0]
+
+
+def _extended(attempt: Attempt, run: RunDirectory, changes: Sequence[Override], origins: LazyProvenance) -> RunConfig:
+    problems = [
+        Problem((change.key_or_group,), _not_a_leaf(change.key_or_group))
+        for change in changes
+        if not is_known(change.key_or_group) or _is_section(change.key_or_group) or change.is_delete()
+    ]
+    if problems:
+        raise ConfigError(problems)
+    config, _ = attempt.read_frozen()
+    try:
+        parent = resolve(run.path)
+    except CheckpointError as error:
+        raise UserError(f"extend={run.path}: {error}; only a run with a checkpoint can be extended") from error
+    register_resolvers()
+    tree = OmegaConf.create(config.model_dump())
+    OmegaConf.set_struct(tree, True)
+    with named([change.input_line or "" for change in changes], origins):
+        ConfigLoaderImpl._apply_overrides_to_config(list(changes), tree)
+        tree.checkpoint.init_from = None
+        tree.checkpoint.extend_from = str(parent)
+    return to_run_config(resolved(tree, origins), origins)
+
+
+def _is_section(key: str) -> bool:
+    return any(name.startswith(f"{key}.") for name in known_keys())
+
+
+def _not_a_leaf(key: str) -> str:
+    if _is_section(key):
+        inside = [name for name in known_keys() if name.startswith(f"{key}.")]
+        return f"extend changes single values of the frozen config, not groups; type them, such as {inside[0]}=..."
+    return no_such_key(key)

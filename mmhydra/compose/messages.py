@@ -1,0 +1,132 @@
+"""Errors of Hydra, OmegaConf and YAML as messages that name a key, a place and a cure."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from hydra.errors import MissingConfigException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mmhydra.config.problems import ConfigError, Origins, Problem
+from mmhydra.config.typed import no_such_key
+from mmhydra.errors import UserError
+
+# Hydra goes on to advise `+key=value`, which the schema refuses.
+_UNKNOWN_KEY = re.compile(r"Could not override '([^'@]+)'\.")
+_ALREADY_THERE = re.compile(r"Could not append to config\. An item is already at '([^']+)'")
+_MAX_PROBLEMS = 50
+
+
+@contextmanager
+def named(overrides: Sequence[str], origins: Origins | None) -> Iterator[None]:
+    """Turns whatever goes wrong inside Hydra into a UserError.
+
+    Everything, not the exceptions that Hydra declares: what is inside comes from the command line and from files
+    alone, and Hydra lets AttributeError, AssertionError and RecursionError of its own through.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise _told(error, overrides, origins) from error
+
+
+def _told(error: Exception, overrides: Sequence[str], origins: Origins | None) -> UserError:
+    if isinstance(error, MissingConfigException):
+        return UserError(_missing(error))
+    if isinstance(error, yaml.MarkedYAMLError):
+        return UserError(_yaml(error))
+    if unknown := _UNKNOWN_KEY.match(str(error)):
+        return ConfigError([Problem((unknown.group(1),), no_such_key(unknown.group(1)), rule="unknown_key")], origins)
+    if there := _ALREADY_THERE.match(str(error)):
+        key = there.group(1)
+        return ConfigError([Problem((key,), f"it is there already; type {key}=VALUE, without the plus")], origins)
+    cause = next((inner for inner in _chain(error) if isinstance(inner, OmegaConfBaseException)), None)
+    if isinstance(error, OSError | UnicodeDecodeError):
+        return UserError(f"a config file can't be read: {error}")
+    if cause is not None and cause.full_key:
+        text = _first_line(cause)
+        where = f" ({_first_line(error)})" if str(error) and _first_line(error) != text else ""
+        return ConfigError([Problem((cause.full_key,), f"{text}{where}")], origins)
+    text = next((str(inner) for inner in _chain(error) if str(inner)), type(error).__name__)
+    if isinstance(error, RecursionError):
+        text = "it is nested too deeply, or refers to itself"
+    command = f"\nin: {' '.join(overrides)}" if overrides else ""
+    return UserError(f"{_without_advice(text)}{command}")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()  # an error that is raised again may be among its own causes
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _without_advice(text: str) -> str:
+    return "\n".join(line for line in text.splitlines() if "To append to your config" not in line).strip()
+
+
+def _missing(error: MissingConfigException) -> str:
+    """A file that names a choice that does not exist."""
+    first = _first_line(error)
+    name = (error.missing_cfg_file or "").rpartition("/")[2]
+    options = list(error.options or [])
+    near = get_close_matches(name, options, 3, cutoff=0.5)
+    cure = f"; did you mean {' or '.join(near)}?" if near else ""
+    legal = f" (legal: {', '.join(options)})" if options else ""
+    return f"{first.rstrip('.')}{cure}{legal}"
+
+
+def _yaml(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    where = f"{mark.name}:{mark.line + 1}:{mark.column + 1}: " if mark is not None else ""
+    context = f" ({error.context})" if error.context else ""
+    return f"{where}this is no YAML: {error.problem}{context}"
+
+
+def resolved(composed: DictConfig, origins: Origins | None) -> dict[str, Any]:
+    """The plain values of a composed config. Raises ConfigError with each interpolation and missing value at fault."""
+    try:
+        tree = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except Exception as error:  # resolvers raise what they like
+        problems = list(_unresolved(composed, ""))[:_MAX_PROBLEMS]
+        raise ConfigError(problems or [Problem(("config",), _first_line(error))], origins) from error
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def _unresolved(node: Any, prefix: str) -> Iterator[Problem]:
+    keys = range(len(node)) if isinstance(node, ListConfig) else list(node)
+    for key in keys:
+        name = f"{prefix}.{key}" if prefix else str(key)
+        try:
+            if OmegaConf.is_missing(node, key):
+                yield Problem((name,), f"Missing mandatory value: {name}; type {name}=VALUE", rule="interpolation")
+                continue
+            value = node[key]
+        except RecursionError:
+            yield Problem((name,), "Recursive interpolation: it refers to itself", rule="interpolation")
+            continue
+        except Exception as error:
+            yield Problem((name,), _interpolation(error), rule="interpolation")
+            continue
+        if isinstance(value, DictConfig | ListConfig) and not OmegaConf.is_interpolation(node, key):
+            yield from _unresolved(value, name)
+
+
+def _interpolation(error: Exception) -> str:
+    text = _first_line(error)
+    if "Recursive interpolation" in text or isinstance(error, RecursionError):
+        return f"{text}; it refers to itself"
+    return text

@@ -1,0 +1,96 @@
+"""`python -m mmhydra.explain [overrides] [KEY ...]`: who set each value, what it replaced, where groups collide."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mmhydra.compose import Request, compose
+from mmhydra.config.explain import Collision, Provenance, Setting
+from mmhydra.config.frozen import flatten
+from mmhydra.config.typed import no_such_key
+from mmhydra.errors import ExitCode, UserError, refuse
+
+_PIPE_WIDTH = 400
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0, or 2 for a command line that can't be composed or a key that does not exist."""
+    options = _parser().parse_intermixed_args(arguments)
+    overrides = [word for word in options.words if "=" in word or word.startswith("~")]
+    keys = [word for word in options.words if word not in overrides]
+    folders = (options.config_dir,) if options.config_dir else ()
+    try:
+        request = compose(overrides, folders)
+        show(_console(), request, keys)
+    except UserError as error:
+        return refuse(error)
+    return ExitCode.DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mmhydra.explain", description=__doc__)
+    parser.add_argument("words", nargs="*", metavar="WORD", help="overrides (key=value), and keys or sections to show")
+    parser.add_argument("--config-dir", "-cd", type=Path, help="a folder of your own groups")
+    return parser
+
+
+def _console() -> Console:
+    """On a terminal as wide as it is; in a pipe wide enough that no line breaks."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
+
+
+def show(console: Console, request: Request, keys: Sequence[str]) -> None:
+    """Prints the history of all leaves, or of those below `keys`, then the collisions.
+
+    Raises UserError for a key that does not exist.
+    """
+    leaves = {key: value for key, value in flatten(request.config.model_dump()).items() if _is_below(key, keys)}
+    for key in keys:
+        if not any(_is_below(leaf, [key]) for leaf in leaves):
+            raise UserError(f"{key}: {no_such_key(key)}")
+    history = request.origins.provenance()
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
+    for title in ("key", "value", "set by", "replaced"):
+        table.add_column(title, overflow="fold")
+    for key, value in leaves.items():
+        settings = history.settings(key)
+        table.add_row(key, Text(_shown(value, settings)), Text(_by(settings)), Text(_replaced(settings)))
+    console.print(table)
+    collisions = [collision for collision in history.collisions() if _is_below(collision.key, keys)]
+    if collisions:
+        console.print("\nGroups that set one key differently; the last of them wins, the command line over all:")
+        for collision in collisions:
+            console.print(Text(_collision(collision, history)))
+
+
+def _is_below(key: str, sections: Sequence[str]) -> bool:
+    return not sections or any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _shown(value: object, settings: Sequence[Setting]) -> str:
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    raw = settings[-1].text if settings else ""
+    return f"{text}  (from {raw})" if "${" in raw else text
+
+
+def _by(settings: Sequence[Setting]) -> str:
+    return settings[-1].where if settings else "the run it extends"
+
+
+def _replaced(settings: Sequence[Setting]) -> str:
+    return ", ".join(f"{setting.text} of {setting.where}" for setting in reversed(settings[:-1]))
+
+
+def _collision(collision: Collision, history: Provenance) -> str:
+    lines = [f"  {collision.key}: {history.where(collision.key)} wins"]
+    return "\n".join([*lines, *(f"    {setting.text}  {setting.where}" for setting in collision.settings)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""The run id of a config: known as soon as its data and its initial weights are at hand."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmhydra.checkpoint.stamp import STAMP, CheckpointError, read_stamp
+from mmhydra.checkpoint.verify import config_of, require_same_weights
+from mmhydra.config.schema import RunConfig
+from mmhydra.data.datasets import absent, digests, load
+from mmhydra.data.manifest import Manifest
+from mmhydra.errors import UserError
+from mmhydra.run.identity import Identity, identify
+
+
+def name_run(config: RunConfig, manifests: Mapping[str, Manifest]) -> Identity:
+    """The identity of a run. Raises UserError for a checkpoint to start from that does not fit."""
+    vocabulary = {name: manifest.vocabulary.digest for name, manifest in manifests.items()}
+    checkpoint = config.checkpoint
+    return identify(
+        config,
+        digests(manifests),
+        _stamp_sha256(checkpoint.init_from, config, vocabulary),
+        _extended_sha256(config, vocabulary),
+    )
+
+
+def name_or_reason(config: RunConfig) -> str:
+    """The run id, or `pending` and why: what a dry run says without building anything."""
+    missing = absent(config.data, Path(config.paths.data))
+    if missing:
+        place = f"{', '.join(missing)} is not in {config.paths.data}"
+        return f"pending ({place}{'; the first start builds it' if config.data.builder else ''})"
+    try:
+        return name_run(config, load(config.data, config.tokens, Path(config.paths.data))).run_id
+    except UserError as error:
+        return f"pending ({str(error).splitlines()[0]})"
+
+
+def _stamp_sha256(path: str | None, config: RunConfig, vocabulary: dict[str, str]) -> str | None:
+    """The initial weights are identity by what they are, not by where they lie."""
+    if path is None:
+        return None
+    folder = Path(path)
+    require_same_weights(folder, config, vocabulary)
+    return hashlib.sha256((folder / STAMP).read_bytes()).hexdigest()
+
+
+def _extended_sha256(config: RunConfig, vocabulary: dict[str, str]) -> str | None:
+    path = config.checkpoint.extend_from
+    digest = _stamp_sha256(path, config, vocabulary)
+    if path is not None:
+        _require_going_on(Path(path), config)
+    return digest
+
+
+def _require_going_on(folder: Path, config: RunConfig) -> None:
+    """A run that goes on from a whole state keeps its batches, and ends later. Raises CheckpointError otherwise."""
+    stamp, parent = read_stamp(folder), config_of(folder).training
+    training = config.training
+    fixed = {
+        "training.seq_len": (parent.seq_len, training.seq_len),
+        "training.global_batch_size": (parent.global_batch_size, training.global_batch_size),
+    }
+    lines = [f"  {key}: {there} there, {here} here" for key, (there, here) in fixed.items() if there != here]
+    if lines:
+        cure = f"type checkpoint.init_from={folder} to start a run of its own from the weights alone"
+        raise CheckpointError(
+            "\n".join([f"{folder} can't be extended: its stream counts batches of another size", *lines, cure])
+        )
+    if training.num_steps <= stamp.step:
+        raise CheckpointError(
+            f"{folder} has {stamp.step} steps already, training.steps={training.num_steps} adds none; "
+            f"type training.steps={2 * stamp.step or 1} (steps count from the first run's start)"
+        )

@@ -1,0 +1,59 @@
+"""What a run will be, and what it may cost, before it is started."""
+
+from dataclasses import dataclass
+
+from mmhydra.config.problems import Problem
+from mmhydra.config.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Size of a run; hours and price at the time limit of its cluster, None where there is no limit."""
+
+    world_size: int
+    steps: int
+    tokens: int
+    limit_h: float | None
+    usd_per_gpu_hour: float
+
+    @property
+    def gpu_hours(self) -> float | None:
+        """Devices times hours, if the run takes all of its time."""
+        return None if self.limit_h is None else self.world_size * self.limit_h
+
+    @property
+    def usd(self) -> float | None:
+        """The price of the GPU-hours."""
+        return None if self.gpu_hours is None else self.gpu_hours * self.usd_per_gpu_hour
+
+    def __str__(self) -> str:
+        processes = "1 process" if self.world_size == 1 else f"{self.world_size:,} processes"
+        steps = "1 step" if self.steps == 1 else f"{self.steps:,} steps"
+        size = f"{processes}, {steps}, {self.tokens:,} tokens"
+        if self.gpu_hours is None:
+            return (
+                size if self.usd_per_gpu_hour == 0 else f"{size}; the cluster has no time limit, so no price is known"
+            )
+        return f"{size}; at the time limit of {self.limit_h:g} h {self.gpu_hours:,.0f} GPU-hours, {self.usd:,.0f} USD"
+
+
+def preview(config: RunConfig) -> Preview:
+    """The preview of a config that keeps the rules."""
+    limit = config.cluster.time_limit_min
+    steps = config.training.num_steps
+    return Preview(
+        world_size=config.world_size,
+        steps=steps,
+        tokens=steps * config.training.tokens_per_step,
+        limit_h=None if limit is None else limit / 60,
+        usd_per_gpu_hour=config.cluster.usd_per_gpu_hour,
+    )
+
+
+def unconfirmed(config: RunConfig, *, confirm: bool) -> list[Problem]:
+    """The problem of a start that costs more than the cluster lets pass without a word."""
+    hours, limit = preview(config).gpu_hours, config.cluster.confirm_gpu_hours
+    if confirm or hours is None or limit is None or hours <= limit:
+        return []
+    message = f"{preview(config)}; above {limit:,.0f} GPU-hours a start needs confirm=true"
+    return [Problem(("cluster.confirm_gpu_hours", "cluster.time_limit_min"), message, rule="confirm")]

@@ -1,0 +1,59 @@
+"""Everything that can be told of a request before it costs anything: secrets and rules."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from mmhydra.compose import Request, known_clusters
+from mmhydra.config import secrets
+from mmhydra.config.facts import Facts
+from mmhydra.config.frozen import flatten
+from mmhydra.config.problems import ConfigError, tell
+from mmhydra.config.rules import check
+from mmhydra.data.datasets import absent, load, token_counts
+from mmhydra.data.manifest import Manifest
+from mmhydra.errors import UserError
+
+
+def verify(request: Request) -> None:
+    """Raises UserError with all problems of a request; prints notes on standard error.
+
+    A dry run whose cluster is only the default prints what another cluster would cure as notes.
+    """
+    for warning in request.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    refuse_secrets(request)
+    problems = check(request.config, facts(request))
+    eased = request.dry_run is not None and not request.cluster_is_explicit
+    notes = [problem for problem in problems if problem.is_note or (eased and problem.placement)]
+    for note in notes:
+        print(f"note: {tell(note, None)}", file=sys.stderr)
+    refused = [problem for problem in problems if problem not in notes]
+    if refused:
+        raise ConfigError(refused, request.origins)
+
+
+def verify_with_data(request: Request, manifests: Mapping[str, Manifest]) -> None:
+    """The rules again, once the data is there: what it holds may be too little. Raises ConfigError."""
+    found = check(request.config, Facts(known_clusters(request.config_dirs), token_counts(manifests)))
+    problems = [problem for problem in found if not problem.is_note]
+    if problems:
+        raise ConfigError(problems, request.origins)
+
+
+def refuse_secrets(request: Request) -> None:
+    """Raises SecretError if a value or an override holds something secret. The secret itself is never printed."""
+    leaves = {key: value for key, value in flatten(request.config.model_dump()).items() if isinstance(value, str)}
+    overrides = {f"override {override.partition('=')[0]}": override for override in request.overrides}
+    secrets.refuse([*secrets.find_in_values(leaves), *secrets.find_in_values(overrides)])
+
+
+def facts(request: Request) -> Facts:
+    """The clusters there are, and the token counts of the data that is at hand; a start refuses data that is wrong."""
+    data, folder = request.config.data, Path(request.config.paths.data)
+    manifests = {}
+    if not absent(data, folder):
+        with suppress(UserError):
+            manifests = load(data, request.config.tokens, folder)
+    return Facts(known_clusters(request.config_dirs), token_counts(manifests))
