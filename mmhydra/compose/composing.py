@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmhydra.compose import from_run
 from mmhydra.compose.command_line import Parsed, parse, require_known
-from mmhydra.compose.loader import CONFIG_NAME, open_loader, repository
+from mmhydra.compose.loader import CONFIG_NAME, known_groups, open_loader, repository
 from mmhydra.compose.messages import named, resolved
 from mmhydra.compose.origins import provenance
 from mmhydra.compose.request import LazyProvenance, Request
@@ -18,13 +18,18 @@ from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.typed import COMMAND_KEYS, to_run_config
 
 # What conf/config.yaml says of Hydra itself. A file of a user that says otherwise would make folders or start jobs.
-_HYDRA_AS_SHIPPED = {
+_HYDRA_AS_SHIPPED: dict[str, Any] = {
     "mode": None,
     "output_subdir": None,
     "run.dir": ".",
     "sweep.dir": ".",
     "sweep.subdir": ".",
     "job.chdir": False,
+    "job.env_set": {},
+    "job.env_copy": [],
+    "callbacks": {},
+    "env": {},
+    "verbose": False,
     "launcher._target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
 }
 
@@ -52,7 +57,7 @@ def compose_tree(
     texts = parsed.texts
     origins = LazyProvenance(lambda: provenance(texts, config_dirs) if root is None else Provenance([]))
     loader = open_loader(config_dirs, root)
-    with named(texts, origins):
+    with named(texts, origins, lambda: known_groups(config_dirs)):
         require_known(parsed.overrides, repository(loader, texts), sweeping=False)
         composed = loader.load_configuration(CONFIG_NAME, texts, RunMode.RUN)
     return _plain(composed, origins), origins
@@ -62,7 +67,7 @@ def require_legal(overrides: Sequence[str], config_dirs: Sequence[Path], *, swee
     """The overrides of a sweep, each once. Raises ConfigError for keys, groups and choices that do not exist."""
     parsed = parse(overrides)
     loader = open_loader(config_dirs)
-    with named(parsed.texts, None):
+    with named(parsed.texts, None, lambda: known_groups(config_dirs)):
         require_known(parsed.overrides, repository(loader, parsed.texts), sweeping=sweeping)
     return parsed.texts
 

@@ -38,8 +38,7 @@ def open_loader(config_dirs: Sequence[Path], root: Path | None = None) -> Config
     Raises UserError for a folder that does not exist.
     """
     for folder in config_dirs:
-        if not folder.is_dir():
-            raise UserError(f"--config-dir {folder}: there is no such folder")
+        _require_usable(folder)
     register_resolvers()
     # Not hydra.initialize_config_dir: that is a global of which there is one, and a point of a sweep is composed
     # inside of another. It would also run the callbacks that a YAML file names.
@@ -50,6 +49,23 @@ def open_loader(config_dirs: Sequence[Path], root: Path | None = None) -> Config
     for folder in config_dirs:
         search_path.prepend("command-line", f"file://{folder.absolute()}", SearchPathQuery(provider="schema"))
     return ConfigLoaderImpl(search_path)
+
+
+def _require_usable(folder: Path) -> None:
+    """Raises UserError for a folder that does not exist, or whose files could not be read or would never be."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; type --config-dir FOLDER with groups in it")
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.yaml"))
+    lines = []
+    for file in files:
+        if (paths.config_dir() / file).is_file():
+            lines.append(f"  {folder / file} is hidden by {paths.config_dir() / file}; give it another name")
+        try:
+            (folder / file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            lines.append(f"  {folder / file} can't be read: {error}")
+    if lines:
+        raise UserError("\n".join([f"the groups in {folder} can't be used:", *lines]))
 
 
 def repository(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> Any:

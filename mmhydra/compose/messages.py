@@ -1,7 +1,7 @@
 """Errors of Hydra, OmegaConf and YAML as messages that name a key, a place and a cure."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -11,19 +11,23 @@ from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, Origins, Problem
-from mmhydra.config.typed import no_such_key
+from mmhydra.config.typed import COMMAND_KEYS, no_such_key, to_run_config
 from mmhydra.errors import UserError
 
 # Hydra goes on to advise `+key=value`, which the schema refuses.
 _UNKNOWN_KEY = re.compile(r"Could not override '([^'@]+)'\.")
 _ALREADY_THERE = re.compile(r"Could not append to config\. An item is already at '([^']+)'")
+_NO_SUCH_GROUP = re.compile(r"Could not override '([^'@]+)'\. No match in the defaults list")
 _MAX_PROBLEMS = 50
 
 
 @contextmanager
-def named(overrides: Sequence[str], origins: Origins | None) -> Iterator[None]:
-    """Turns whatever goes wrong inside Hydra into a UserError.
+def named(
+    overrides: Sequence[str], origins: Origins | None, groups: Callable[[], Mapping[str, Sequence[str]]] = dict
+) -> Iterator[None]:
+    """Turns whatever goes wrong inside Hydra into a UserError. `groups` gives all groups with their choices.
 
     Everything, not the exceptions that Hydra declares: what is inside comes from the command line and from files
     alone, and Hydra lets AttributeError, AssertionError and RecursionError of its own through.
@@ -33,12 +37,21 @@ def named(overrides: Sequence[str], origins: Origins | None) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:
-        raise _told(error, overrides, origins) from error
+        raise _told(error, overrides, origins, groups) from error
 
 
-def _told(error: Exception, overrides: Sequence[str], origins: Origins | None) -> UserError:
+def _told(
+    error: Exception,
+    overrides: Sequence[str],
+    origins: Origins | None,
+    groups: Callable[[], Mapping[str, Sequence[str]]],
+) -> UserError:
     if isinstance(error, MissingConfigException):
-        return UserError(_missing(error))
+        return UserError(_missing(error, groups()))
+    if unmatched := _NO_SUCH_GROUP.search(str(error)):
+        near = get_close_matches(unmatched.group(1), list(groups()), 3)
+        cure = f"did you mean {' or '.join(near)}?" if near else f"groups are {', '.join(groups())}"
+        return UserError(f"{_first_line(error)} {cure}")
     if isinstance(error, yaml.MarkedYAMLError):
         return UserError(_yaml(error))
     if unknown := _UNKNOWN_KEY.match(str(error)):
@@ -77,11 +90,11 @@ def _without_advice(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if "To append to your config" not in line).strip()
 
 
-def _missing(error: MissingConfigException) -> str:
+def _missing(error: MissingConfigException, groups: Mapping[str, Sequence[str]]) -> str:
     """A file that names a choice that does not exist."""
     first = _first_line(error)
-    name = (error.missing_cfg_file or "").rpartition("/")[2]
-    options = list(error.options or [])
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    options = list(error.options or groups.get(group, []))
     near = get_close_matches(name, options, 3, cutoff=0.5)
     cure = f"; did you mean {' or '.join(near)}?" if near else ""
     legal = f" (legal: {', '.join(options)})" if options else ""
@@ -100,10 +113,21 @@ def resolved(composed: DictConfig, origins: Origins | None) -> dict[str, Any]:
     try:
         tree = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except Exception as error:  # resolvers raise what they like
-        problems = list(_unresolved(composed, ""))[:_MAX_PROBLEMS]
+        problems = [*_unfit(composed), *_unresolved(composed, "")][:_MAX_PROBLEMS]
         raise ConfigError(problems or [Problem(("config",), _first_line(error))], origins) from error
     assert isinstance(tree, dict)
     return {str(key): value for key, value in tree.items()}
+
+
+def _unfit(composed: DictConfig) -> Iterator[Problem]:
+    """What does not fit the schema besides: an empty section shows first as an interpolation that finds nothing."""
+    tree = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(tree, dict)
+    interpolated = {key for key, value in flatten(tree).items() if isinstance(value, str) and "${" in value}
+    try:
+        to_run_config({key: value for key, value in tree.items() if key not in COMMAND_KEYS})
+    except ConfigError as error:
+        yield from (problem for problem in error.problems if interpolated.isdisjoint(problem.keys))
 
 
 def _unresolved(node: Any, prefix: str) -> Iterator[Problem]:
