@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from mmhydra.compose import from_run
 from mmhydra.compose.command_line import Parsed, parse, require_known
-from mmhydra.compose.loader import CONFIG_NAME, known_groups, open_loader, repository
+from mmhydra.compose.loader import CONFIG_NAME, known_groups, open_loader, repository, searched_folders
 from mmhydra.compose.messages import named, resolved
 from mmhydra.compose.origins import provenance
 from mmhydra.compose.request import LazyProvenance, Request
@@ -43,8 +43,9 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Reque
     from_a_run = from_run.request(parsed)
     if from_a_run is not None:
         return from_a_run
+    folders = (*config_dirs, *_searched(parsed))
     tree, origins = compose_tree(parsed, config_dirs)
-    return _to_request(tree, parsed, origins, config_dirs)
+    return _to_request(tree, parsed, origins, folders)
 
 
 def compose_tree(
@@ -76,7 +77,12 @@ def to_request(composed: DictConfig, overrides: Sequence[str], config_dirs: Sequ
     """Types one point that Hydra composed for a sweep. Raises ConfigError, see `compose`."""
     parsed = parse(overrides)
     origins = LazyProvenance(lambda: provenance(parsed.texts, config_dirs))
-    return _to_request(_plain(composed, origins), parsed, origins, config_dirs)
+    return _to_request(_plain(composed, origins), parsed, origins, (*config_dirs, *_searched(parsed)))
+
+
+def _searched(parsed: Parsed) -> tuple[Path, ...]:
+    given = [override for override in parsed.overrides if override.key_or_group == "hydra.searchpath"]
+    return searched_folders(given[-1].value()) if given else ()
 
 
 def _plain(composed: DictConfig, origins: LazyProvenance) -> dict[str, Any]:

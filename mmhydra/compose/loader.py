@@ -1,5 +1,6 @@
 """Hydra's config loader over conf/ and the user's own folders."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -69,9 +70,28 @@ def _require_usable(folder: Path) -> None:
 
 
 def repository(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> Any:
-    """The files that a command line can choose from, `hydra.searchpath` of the overrides included."""
-    _, caching = loader._parse_overrides_and_create_caching_repo(None, list(overrides))
+    """The files that a command line can choose from, `hydra.searchpath` of the overrides included.
+
+    Raises UserWarning for a place on the search path that does not exist: Hydra only warns, and goes on without it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        _, caching = loader._parse_overrides_and_create_caching_repo(None, list(overrides))
     return caching
+
+
+def searched_folders(search_path: object) -> tuple[Path, ...]:
+    """The folders of a `hydra.searchpath`: the user's own groups as those of `--config-dir` are.
+
+    Raises UserError, see `open_loader`, for a folder that can't be used.
+    """
+    places = [place for place in search_path if isinstance(place, str)] if isinstance(search_path, list) else []
+    folders = tuple(
+        Path(place.removeprefix("file://")) for place in places if "://" not in place.removeprefix("file://")
+    )
+    for folder in folders:
+        _require_usable(folder)
+    return folders
 
 
 def known_groups(config_dirs: Sequence[Path] = ()) -> dict[str, list[str]]:

@@ -38,7 +38,6 @@ SMALL = {
 FLOAT8 = {f"precision.{key}": value for key, value in PRECISIONS["float8_emulated"].items()}
 PIPELINE = {"parallel.pp": 2, "parallel.sequence_parallel": False}
 DEEP = {"parallel.pp": 4, "model.num_layers": 6, "training.microbatch_size": 1}
-_EMPTY_STAGE = "torchtitan counts embedding and head as a layer each, so that a stage may hold no layer"
 INTERLEAVED = {"parallel.schedule": "Interleaved1F1B", "model.num_layers": 14}
 
 
@@ -108,37 +107,30 @@ BOUNDARIES = {
     "tied embeddings, one stage": Boundary(
         {"model.tie_embeddings": True}, {"parallel.pp": 1}, {"parallel.pp": 2, "model.num_layers": 4}
     ),
-    "layers": Boundary(
-        DEEP,
-        {"model.num_layers": 6},
-        {"model.num_layers": 5},
-        _EMPTY_STAGE,
-    ),
-    "layers, as few as torchtitan takes": Boundary(
-        DEEP, {"model.num_layers": 6}, {"model.num_layers": 2}, _EMPTY_STAGE
-    ),
-    "layers, far too few": Boundary(DEEP, {"model.num_layers": 6}, {"model.num_layers": 1}),
+    # Embedding and head count as a layer each, so that a stage may hold no layer.
+    "layers": Boundary(DEEP, {"model.num_layers": 2}, {"model.num_layers": 1}),
     "layers, interleaved": Boundary(
-        {**PIPELINE, "parallel.schedule": "Interleaved1F1B"},
-        {"model.num_layers": 6},
-        {"model.num_layers": 5},
-        _EMPTY_STAGE,
-    ),
-    "layers, interleaved, far too few": Boundary(
-        {**PIPELINE, "parallel.schedule": "Interleaved1F1B"}, {"model.num_layers": 6}, {"model.num_layers": 1}
+        {**PIPELINE, "parallel.schedule": "Interleaved1F1B"}, {"model.num_layers": 2}, {"model.num_layers": 1}
     ),
     "1F1B": Boundary(DEEP, {"training.global_batch_size": 4}, {"training.global_batch_size": 3}),
-    "GPipe": Boundary(
-        {**DEEP, "parallel.schedule": "GPipe"},
-        {"training.global_batch_size": 4},
-        {"training.global_batch_size": 3},
-        "most of the pipeline is idle",
+    "GPipe, fewer than stages": Boundary(
+        {**DEEP, "training.global_batch_size": 3}, {"parallel.schedule": "GPipe"}, {"parallel.schedule": "1F1B"}
     ),
     "Interleaved1F1B, fewer than stages": Boundary(
-        {**DEEP, **INTERLEAVED},
-        {"training.global_batch_size": 4},
-        {"training.global_batch_size": 3},
-        "most of the pipeline is idle",
+        {**DEEP, "model.num_layers": 14, "training.global_batch_size": 3},
+        {"parallel.schedule": "Interleaved1F1B"},
+        {"parallel.schedule": "1F1B"},
+    ),
+    "rows of q, k and v": Boundary(
+        {
+            "model.dim": 4,
+            "model.num_heads": 2,
+            "model.num_kv_heads": 2,
+            "training.global_batch_size": 156,
+            "training.microbatch_size": 1,
+        },
+        {"parallel.dp": 12},
+        {"parallel.dp": 13},
     ),
     "Interleaved1F1B, no whole rounds": Boundary(
         {**DEEP, **INTERLEAVED}, {"training.global_batch_size": 6}, {"training.global_batch_size": 9}

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from fake_run import MANIFESTS, FakeRun
 
-from mmhydra import diff, paths
+from mmhydra import paths
 from mmhydra.checkpoint.stamp import Parent
 from mmhydra.config.differences import differences, is_identity
 from mmhydra.config.frozen import flatten
 from mmhydra.config.schema import RunConfig
+from mmhydra.diff import __main__ as diff
 from mmhydra.run.directory import RunDirectory
 from mmhydra.run.identity import excluded_fields, identify, identity_fields
 
@@ -330,7 +331,7 @@ REFUSED = {
     ("main", "worktree", "resume=/x"): "give the run instead",
     ("empty", ""): "can't be composed",
     ("confless", ""): "has no conf/",
-    ("", "", "--config-dir", "nowhere"): "--config-dir nowhere: there is no such folder",
+    ("", "", "--config-dir", "nowhere"): "nowhere: there is no such folder",
 }
 
 
@@ -417,7 +418,9 @@ def test_a_null_section_is_told_by_its_fields():
 
 
 def test_as_a_module_without_torch(tmp_path):
-    program = "import sys; from mmhydra.diff import main; code = main(['', 'tag=x']); assert 'torch' not in sys.modules"
+    program = (
+        "import sys; from mmhydra.diff.__main__ import main; main(['', 'tag=x']); assert 'torch' not in sys.modules"
+    )
     root = str(Path(paths.__file__).parent.parent)
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True
