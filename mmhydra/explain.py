@@ -80,7 +80,7 @@ def _shown(value: object, settings: Sequence[Setting]) -> str:
 
 
 def _by(settings: Sequence[Setting]) -> str:
-    return settings[-1].where if settings else "the run it extends"
+    return settings[-1].where if settings else "nothing"
 
 
 def _replaced(settings: Sequence[Setting]) -> str:

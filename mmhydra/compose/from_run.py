@@ -13,8 +13,9 @@ from mmhydra.checkpoint.verify import resolve
 from mmhydra.compose.command_line import Parsed
 from mmhydra.compose.loader import register_resolvers
 from mmhydra.compose.messages import named, resolved
-from mmhydra.compose.origins import of_frozen
+from mmhydra.compose.origins import layer_of, of_frozen
 from mmhydra.compose.request import LazyProvenance, Request
+from mmhydra.config.explain import Layer
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.typed import COMMAND_KEYS, is_known, known_keys, no_such_key, to_run_config
@@ -38,7 +39,12 @@ def request(parsed: Parsed) -> Request | None:
         override.key_or_group: override for override in parsed.overrides if override.key_or_group in COMMAND_KEYS
     }
     changes = [override for override in parsed.overrides if override.key_or_group not in COMMAND_KEYS]
-    origins = LazyProvenance(lambda: of_frozen(attempt.path / FROZEN_CONFIG, changes))
+    layers = [layer_of(change) for change in changes]
+    if verb == "extend":
+        layers.append(
+            Layer.of_override(asked[0].input_line or "", "checkpoint.extend_from", f"the newest of {run.path}")
+        )
+    origins = LazyProvenance(lambda: of_frozen(attempt.path / FROZEN_CONFIG, layers))
     resumes = verb == "resume"
     return Request(
         config=_resumed(attempt, run, changes) if resumes else _extended(attempt, run, changes, origins),

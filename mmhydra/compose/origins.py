@@ -39,13 +39,13 @@ def layer_of(override: Override) -> Layer:
     return Layer.of_override(text, override.key_or_group, override.value(), deletes=override.is_delete())
 
 
-def of_frozen(path: Path, overrides: Sequence[Override] = ()) -> Provenance:
+def of_frozen(path: Path, changes: Sequence[Layer] = ()) -> Provenance:
     """A frozen config and what was changed on it."""
     try:
         layers = [Layer.of_file(path, "", "")]
     except (OSError, yaml.YAMLError):
         layers = []
-    return Provenance([*layers, *(layer_of(override) for override in overrides)])
+    return Provenance([*layers, *changes])
 
 
 def _file_of(source: str, name: str) -> Path | None:

@@ -101,7 +101,7 @@ class Provenance:
         return settings[-1].where if settings else ""
 
     def describe(self, keys: Sequence[str]) -> list[str]:
-        """One line for each key that something set: its value and where. Of several, those that are null say nothing."""
+        """One line for each key that something set: its value and where. Of several, null ones say nothing."""
         last = {key: settings[-1] for key in keys if (settings := self.settings(key))}
         last = {key: setting for key, setting in last.items() if setting.text != "null" or len(last) == 1}
         heads = {key: f"{key} = {setting.text}" for key, setting in last.items()}

@@ -1,7 +1,7 @@
 """One start of a run at a time, on one host or on many.
 
 On one host the kernel's lock decides: it dies with the process that holds it, so kill -9 frees it at once. Between
-hosts, where a file system may not carry locks, a heartbeat decides: the file's time, which the holder renews. It is
+hosts, and on a file system without locks, a heartbeat decides: the file's time, which the holder renews. It is
 compared with the time that the same file system gives to a file written now, so no two clocks are compared.
 """
 
@@ -10,8 +10,9 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,7 +21,9 @@ from mmhydra.files import time_of_file_system
 from mmhydra.run.directory import RunDirectory
 
 BEAT_S = 5.0
-STALE_S = 60.0  # a holder on another host that was silent for so long is dead
+STALE_S = 60.0  # a holder that was silent for so long is dead
+SETTLE_S = 1.0  # without locks: longer than a start takes from reading the file to writing it
+_SIZE = 1024  # bytes; the file is padded to it and written at once, so no reader sees half of it
 
 
 class LeaseError(UserError):
@@ -35,30 +38,39 @@ class Lease:
         self._owner: dict[str, Any] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "since": datetime.now(UTC).isoformat(),
             "attempt": None,
             "released": False,
         }
         self._write()
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether the file still names this holder."""
+        return _read(self._descriptor) == self._owner
+
     def started(self, attempt: int) -> None:
         """Notes the attempt that the holder has started."""
-        self._owner["attempt"] = attempt
-        self._write()
+        self._note(attempt=attempt)
 
     def beat(self) -> None:
         """Says that the holder lives."""
-        os.utime(self._descriptor)
+        with suppress(OSError):  # a file server that is away for a moment ends no run
+            os.utime(self._descriptor)
 
     def release(self) -> None:
         """Says that the holder ended, so that other hosts need not wait."""
-        self._owner["released"] = True
-        self._write()
+        self._note(released=True)
+
+    def _note(self, **changes: Any) -> None:
+        with suppress(OSError):  # a full disk must not hide how the run ended; the heartbeat ends all the same
+            if self.is_ours:
+                self._owner |= changes
+                self._write()
 
     def _write(self) -> None:
-        text = json.dumps(self._owner).encode()
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, text, 0)
+        os.pwrite(self._descriptor, json.dumps(self._owner).encode().ljust(_SIZE), 0)
+        os.ftruncate(self._descriptor, _SIZE)
 
 
 @contextmanager
@@ -69,9 +81,7 @@ def hold(run: RunDirectory) -> Iterator[Lease]:
     except OSError as error:
         raise LeaseError(f"the run can't be taken: {error}") from error
     try:
-        _lock(descriptor, run)
-        _require_no_other_host(descriptor, run)
-        lease = Lease(descriptor)
+        lease = _take(descriptor, run)
         ended = threading.Event()
         heart = threading.Thread(target=_keep_beating, args=(lease, ended), name="lease", daemon=True)
         heart.start()
@@ -85,24 +95,42 @@ def hold(run: RunDirectory) -> Iterator[Lease]:
         os.close(descriptor)
 
 
-def _lock(descriptor: int, run: RunDirectory) -> None:
+def _take(descriptor: int, run: RunDirectory) -> Lease:
+    try:
+        locked = _lock(descriptor, run)
+        _require_free(descriptor, run, locked)
+        lease = Lease(descriptor)
+        if not locked:
+            time.sleep(SETTLE_S)
+            if not lease.is_ours:  # of starts at the same instant the last to write has it
+                raise LeaseError(f"the run {run.path} is under way, {_owner(descriptor)}")
+    except OSError as error:
+        raise LeaseError(f"the run can't be taken: {error}") from error
+    return lease
+
+
+def _lock(descriptor: int, run: RunDirectory) -> bool:
+    """Whether the kernel's lock is held; False on a file system that has none."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise LeaseError(f"the run {run.path} is under way, {_owner(descriptor)}") from error
     except OSError:
-        return  # a file system without locks: the heartbeat alone decides
+        return False
+    return True
 
 
-def _require_no_other_host(descriptor: int, run: RunDirectory) -> None:
-    owner = _read(descriptor)
-    if owner.get("released", True) or owner.get("host") == socket.gethostname():
-        return  # ended, or a process of this host whose lock the kernel has freed
-    silent_s = time_of_file_system(run.path) - os.fstat(descriptor).st_mtime
+def _require_free(descriptor: int, run: RunDirectory, locked: bool) -> None:
+    owner, state = _read(descriptor), os.fstat(descriptor)
+    if state.st_size == 0 or owner.get("released"):
+        return
+    if locked and owner.get("host") == socket.gethostname():
+        return  # a process of this host whose lock the kernel has freed
+    silent_s = time_of_file_system(run.path) - state.st_mtime
     if silent_s < STALE_S:
         raise LeaseError(
             f"the run {run.path} is under way, {_owner(descriptor)}, last heard of {max(0.0, silent_s):.0f} s ago; if "
-            f"that host is dead, try again in {STALE_S - silent_s:.0f} s"
+            f"it is dead, try again in {STALE_S - max(0.0, silent_s):.0f} s"
         )
 
 
@@ -124,4 +152,4 @@ def _owner(descriptor: int) -> str:
     if not {"pid", "host", "since"} <= owner.keys():
         return "started by another process"
     attempt = f", attempt {owner['attempt']}" if owner.get("attempt") else ""
-    return f"started by process {owner['pid']} on {owner['host']} at {owner['since']}{attempt}"
+    return f"started by process {owner['pid']} on {owner['host']} at {str(owner['since'])[:19]}{attempt}"

@@ -16,6 +16,7 @@ from random_config import PRECISIONS, random_leaves
 from mmhydra.config.facts import Facts
 from mmhydra.config.rules import check
 from mmhydra.config.schema import RunConfig
+from mmhydra.testing import assert_legal
 
 Change = Callable[[RunConfig, Mapping[str, Any]], RunConfig]
 
@@ -230,6 +231,13 @@ def test_torchtitan_takes_what_the_rules_let_through(default_config: RunConfig, 
     answers = verdicts(Cell(change(default_config, leaves)) for leaves in legal)
     laxer = [f"{answer}\n{leaves}" for leaves, answer in zip(legal, answers, strict=True) if answer is not None]
     assert not laxer, "\n\n".join(laxer)
+
+
+@pytest.mark.slow
+def test_torchtitan_takes_the_mission() -> None:
+    """10B at TP 4 x PP 8 x DP 8: the first rank and the last, which hold the embedding and the head."""
+    config = assert_legal("model=10b", "parallel=tp4pp8", "data=mix_v0.2", "cluster=h100_256")
+    assert verdicts([Cell(config, (0, config.world_size - 1))]) == [None]
 
 
 Linear = tuple[int, int, int, str]
