@@ -1,5 +1,6 @@
 """`resume=RUN_DIR` and `extend=RUN_DIR`: the config is that of a run, and conf/ has no say."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mmhydra.errors import UserError
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory, find_run
 
 _VERBS = ("resume", "extend")
+_STARTS = ("checkpoint.init_from", "checkpoint.extend_from")
 
 
 def request(parsed: Parsed) -> Request | None:
@@ -33,7 +35,8 @@ def request(parsed: Parsed) -> Request | None:
     if len(asked) > 1:
         raise ConfigError([Problem(_VERBS, "either go on with a run, or extend it; leave one of them out")])
     verb = asked[0].key_or_group
-    run = find_run(Path(str(asked[0].value())).expanduser().absolute())
+    place = _place(asked[0])
+    run = find_run(place)
     attempt = newest_frozen(run)
     command = {
         override.key_or_group: override for override in parsed.overrides if override.key_or_group in COMMAND_KEYS
@@ -47,7 +50,7 @@ def request(parsed: Parsed) -> Request | None:
     origins = LazyProvenance(lambda: of_frozen(attempt.path / FROZEN_CONFIG, layers))
     resumes = verb == "resume"
     return Request(
-        config=_resumed(attempt, run, changes) if resumes else _extended(attempt, run, changes, origins),
+        config=_resumed(attempt, run, changes) if resumes else _extended(attempt, place, changes, origins),
         overrides=tuple(parsed.texts),
         dry_run=_value(command, "dry_run", ("config", None)),
         confirm=bool(_value(command, "confirm", (True, False, None))),
@@ -57,9 +60,16 @@ def request(parsed: Parsed) -> Request | None:
     )
 
 
+def _place(override: Override) -> Path:
+    """The path that was typed; a run id alone may read as a number, and `..` would make no name of a run."""
+    value = override.value()
+    text = value if isinstance(value, str) else (override.input_line or "").partition("=")[2]
+    return Path(os.path.abspath(Path(text).expanduser()))
+
+
 def _value(command: dict[str, Override], key: str, legal: Sequence[Any]) -> Any:
     value = command[key].value() if key in command else None
-    if value not in legal:
+    if value not in legal or type(value) not in {type(item) for item in legal}:  # 1 is not true
         raise ConfigError([Problem((key,), f"{value!r}; legal: {', '.join(str(item) for item in legal)}")])
     return value
 
@@ -82,19 +92,24 @@ def _resumed(attempt: Attempt, run: RunDirectory, changes: Sequence[Override]) -
     return attempt.read_frozen()[0]
 
 
-def _extended(attempt: Attempt, run: RunDirectory, changes: Sequence[Override], origins: LazyProvenance) -> RunConfig:
+def _extended(attempt: Attempt, place: Path, changes: Sequence[Override], origins: LazyProvenance) -> RunConfig:
     problems = [
         Problem((change.key_or_group,), _not_a_leaf(change.key_or_group))
         for change in changes
         if not is_known(change.key_or_group) or _is_section(change.key_or_group) or change.is_delete()
     ]
+    problems += [
+        Problem((change.key_or_group,), f"extend={place} says where to start from; leave it out")
+        for change in changes
+        if change.key_or_group in _STARTS
+    ]
     if problems:
         raise ConfigError(problems)
     config, _ = attempt.read_frozen()
     try:
-        parent = resolve(run.path)
+        parent = resolve(_checkpoint(place, attempt.run))
     except CheckpointError as error:
-        raise UserError(f"extend={run.path}: {error}; only a run with a checkpoint can be extended") from error
+        raise UserError(f"extend={place}: {error}; only a run with a checkpoint can be extended") from error
     register_resolvers()
     tree = OmegaConf.create(config.model_dump())
     OmegaConf.set_struct(tree, True)
@@ -103,6 +118,11 @@ def _extended(attempt: Attempt, run: RunDirectory, changes: Sequence[Override], 
         tree.checkpoint.init_from = None
         tree.checkpoint.extend_from = str(parent)
     return to_run_config(resolved(tree, origins), origins)
+
+
+def _checkpoint(place: Path, run: RunDirectory) -> Path:
+    """The checkpoint that a path leads into; the run itself, whose newest one is meant, for any other path."""
+    return next((folder for folder in (place, *place.parents) if folder.parent == run.checkpoints), run.path)
 
 
 def _is_section(key: str) -> bool:

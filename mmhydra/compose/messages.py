@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, Origins, Problem
-from mmhydra.config.typed import COMMAND_KEYS, no_such_key, to_run_config
+from mmhydra.config.typed import COMMAND_KEYS, is_known, no_such_key, to_run_config
 from mmhydra.errors import UserError
 
 # Hydra goes on to advise `+key=value`, which the schema refuses.
@@ -55,7 +55,9 @@ def _told(
     if isinstance(error, yaml.MarkedYAMLError):
         return UserError(_yaml(error))
     if unknown := _UNKNOWN_KEY.match(str(error)):
-        return ConfigError([Problem((unknown.group(1),), no_such_key(unknown.group(1)), rule="unknown_key")], origins)
+        key = unknown.group(1)
+        text = _switched_off(key, groups()) if is_known(key) else no_such_key(key)
+        return ConfigError([Problem((key,), text, rule="unknown_key")], origins)
     if there := _ALREADY_THERE.match(str(error)):
         key = there.group(1)
         return ConfigError([Problem((key,), f"it is there already; type {key}=VALUE, without the plus")], origins)
@@ -71,6 +73,14 @@ def _told(
         text = "it is nested too deeply, or refers to itself"
     command = f"\nin: {' '.join(overrides)}" if overrides else ""
     return UserError(f"{_without_advice(text)}{command}")
+
+
+def _switched_off(key: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """The schema has the key, so the section that it stands in is null."""
+    section, _, leaf = key.rpartition(".")
+    group, _, choice = section.rpartition(".")
+    cure = f"type {group}={choice}, or " if choice in groups.get(group, []) else "type "
+    return f"{section} is null here, so it has no {leaf}; {cure}'{section}={{{leaf}: VALUE}}'"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -57,8 +57,9 @@ def _integral(value: Any) -> Any:
     return value
 
 
-Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
-PositiveCount = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
+_INT64 = 2**63  # counts end up in tensors
+Count = Annotated[int, BeforeValidator(_integral), Field(ge=0, lt=_INT64)]
+PositiveCount = Annotated[int, BeforeValidator(_integral), Field(ge=1, lt=_INT64)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]  # a file name

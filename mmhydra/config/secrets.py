@@ -17,7 +17,8 @@ _SENSITIVE_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW(OR)?D|CREDENTIAL|PRIVATE)
 _PLACES = ("/", "~", "http://", "https://", "file:")  # SSH_KEY_FILE=/home/... names a place
 _MIN_LENGTH = 8  # a shorter value of a variable would be found everywhere
 # What a credential looks like from afar: cheap, so that the detectors are imported only when there is something.
-_CANDIDATE = re.compile(r"(?=[\w+/=.-]*\d)(?=[\w+/=.-]*[A-Za-z])[\w+/=.-]{16,}|://[^/\s]+@|PRIVATE KEY")
+_CANDIDATE = re.compile(r"[\w+/=.-]{16,}|://[^/\s]+@|PRIVATE KEY")
+_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 
 class SecretError(UserError):
@@ -49,21 +50,37 @@ def find_in_values(values: Mapping[str, str], environment: Mapping[str, str] = o
 
 def find_in_patch(patch: bytes, folder: str) -> Iterator[Finding]:
     """Secrets in the lines that a git diff adds, with file and line."""
-    file, line = "", 0
-    for text in patch.decode(errors="replace").splitlines():
-        if text.startswith("+++ "):
-            file = text[4:].removeprefix("b/")
-        elif text.startswith("@@ "):
-            line = int(re.findall(r"\+(\d+)", text)[0]) - 1
+    for file, line, text in _added_lines(patch.decode(errors="replace")):
+        if ALLOW not in text:
+            for kind in _kinds(text, in_code=True):
+                yield Finding(f"{folder}/{file}:{line}", f"{kind}; take it out, or mark a harmless line with `{ALLOW}`")
+
+
+def _added_lines(patch: str) -> Iterator[tuple[str, int, str]]:
+    """File, number and text of each line that a git diff adds. A hunk's length tells `+++ FILE` from an added `++ x`."""
+    file, line, removed, added = "", 0, 0, 0
+    for text in patch.split("\n"):  # not splitlines: a form feed ends no line of a diff
+        if removed == added == 0:
+            if text.startswith("+++ "):
+                file = _file_name(text[4:])
+            elif hunk := _HUNK.match(text):
+                removed, line, added = int(hunk[1] or 1), int(hunk[2]), int(hunk[3] or 1)
         elif text.startswith("+"):
-            line += 1
-            if ALLOW not in text:
-                for kind in _kinds(text[1:], in_code=True):
-                    yield Finding(
-                        f"{folder}/{file}:{line}", f"{kind}; take it out, or mark a harmless line with `{ALLOW}`"
-                    )
-        elif text.startswith(" "):
-            line += 1
+            yield file, line, text[1:]
+            line, added = line + 1, added - 1
+        elif text.startswith("-"):
+            removed -= 1
+        elif not text.startswith("\\"):  # else: no newline at the end of the file
+            line, removed, added = line + 1, removed - 1, added - 1
+
+
+def _file_name(text: str) -> str:
+    """The name behind `+++ `: a tab ends one with blanks, and one beyond ASCII stands in quotes with octal escapes."""
+    name = text.rstrip("\t")
+    if name.startswith('"'):
+        name = name.strip('"').encode("latin-1", "replace").decode("unicode_escape")
+        name = name.encode("latin-1", "replace").decode(errors="replace")
+    return name.removeprefix("b/")
 
 
 def refuse(findings: Iterable[Finding]) -> None:
@@ -84,8 +101,13 @@ def reveal(text: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 def _kinds(text: str, *, in_code: bool = False) -> list[str]:
-    if _CANDIDATE.search(text) is None:
+    if not any(_is_candidate(found[0]) for found in _CANDIDATE.finditer(text)):
         return []
     from mmhydra.config.secret_patterns import kinds  # detect-secrets takes longer to import than a dry run may add
 
     return kinds(text, in_code=in_code)
+
+
+def _is_candidate(text: str) -> bool:
+    """Whether it has digits and letters; a key block or an address with a user needs neither."""
+    return "://" in text or " " in text or (any(map(str.isdigit, text)) and any(map(str.isalpha, text)))

@@ -9,11 +9,13 @@ from mmhydra.checkpoint.stamp import CheckpointError, step_folder
 from mmhydra.checkpoint.verify import faults
 from mmhydra.compose import Request
 from mmhydra.config import secrets
+from mmhydra.config.differences import differences
 from mmhydra.config.frozen import config_sha256, to_yaml
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import digests
 from mmhydra.data.manifest import Manifest
 from mmhydra.data.prepare import prepare
+from mmhydra.errors import UserError
 from mmhydra.launch.naming import name_run
 from mmhydra.run.directory import Attempt, RunDirectory
 from mmhydra.run.identity import Identity
@@ -54,7 +56,18 @@ def plan(request: Request, on_progress: Callable[[str], None]) -> Plan:
     config = request.config
     manifests = prepare(config.data, config.tokens, Path(config.paths.data), on_progress)
     identity = name_run(config, manifests)
+    if request.run is not None:
+        _require_same(request.run, identity)
     return Plan(request, manifests, identity, request.run or run_directory(config, identity))
+
+
+def _require_same(run: RunDirectory, identity: Identity) -> None:
+    """What a frozen config names may have changed since: data, or the weights to start from. Raises UserError."""
+    there = run.read_identity()
+    if there.run_id != identity.run_id:
+        changed = [f"  {difference}" for difference in differences(there.document, identity.document)]
+        head = f"{run.path} can't be resumed, its numbers would come from something else (then -> now):"
+        raise UserError("\n".join([head, *changed]))
 
 
 def run_directory(config: RunConfig, identity: Identity) -> RunDirectory:

@@ -34,7 +34,13 @@ class Preview:
             return (
                 size if self.usd_per_gpu_hour == 0 else f"{size}; the cluster has no time limit, so no price is known"
             )
-        return f"{size}; at the time limit of {self.limit_h:g} h {self.gpu_hours:,.0f} GPU-hours, {self.usd:,.0f} USD"
+        cost = f"{_number(self.gpu_hours)} GPU-hours, {_number(self.usd or 0.0)} USD"
+        return f"{size}; at the time limit of {self.limit_h:.3g} h {cost}"
+
+
+def _number(value: float) -> str:
+    """Whole, but where that would hide most of it."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def preview(config: RunConfig) -> Preview:
@@ -55,5 +61,5 @@ def unconfirmed(config: RunConfig, *, confirm: bool) -> list[Problem]:
     hours, limit = preview(config).gpu_hours, config.cluster.confirm_gpu_hours
     if confirm or hours is None or limit is None or hours <= limit:
         return []
-    message = f"{preview(config)}; above {limit:,.0f} GPU-hours a start needs confirm=true"
+    message = f"{preview(config)}; above {_number(limit)} GPU-hours a start needs confirm=true"
     return [Problem(("cluster.confirm_gpu_hours", "cluster.time_limit_min"), message, rule="confirm")]

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import yaml
-
 from mmhydra.checkpoint.stamp import stamped_steps
 from mmhydra.config.differences import Difference, differences
-from mmhydra.run.directory import IDENTITY, RunDirectory
+from mmhydra.run.directory import IDENTITY, RunDirectory, RunDirectoryError
 from mmhydra.run.identity import Identity
 
 _LOOKED_AT = 50  # the newest runs of the folder; a sweep leaves thousands
@@ -40,7 +38,7 @@ def _compare(run: RunDirectory, identity: Identity) -> Sibling | None:
     if not steps:
         return None
     try:
-        document = yaml.load((run.path / IDENTITY).read_bytes(), Loader=yaml.CSafeLoader)["identity"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        there = run.read_identity()
+    except RunDirectoryError:
         return None
-    return Sibling(run, steps[-1], differences(document, identity.document))
+    return Sibling(run, steps[-1], differences(there.document, identity.document))

@@ -69,6 +69,17 @@ class RunDirectory:
                 f"the run can't be written to {self.path}: {error}; point paths.outputs (or MMHYDRA_OUTPUTS) elsewhere"
             ) from error
 
+    def read_identity(self) -> Identity:
+        """What identity.yaml says. Raises RunDirectoryError if it can't be read."""
+        path = self.path / IDENTITY
+        try:
+            document = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)["identity"]
+            if not isinstance(document, dict):
+                raise ValueError("it holds no identity")
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            raise RunDirectoryError(f"{path} can't be read: {error}") from error
+        return Identity(document)
+
     def new_attempt(self) -> "Attempt":
         """Claims the next attempt number; of two processes that race, each gets its own."""
         while True:

@@ -66,19 +66,19 @@ class ConfigFolder:
 
 
 def read_config_folder(folder: Path) -> tuple[ConfigFolder, bytes]:
-    """The state of a config folder and the patch from its commit to it (empty where the code's patch has it)."""
+    """The state of a config folder, and its repository's patch, which is empty where the code's patch has it."""
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.yaml")):
         content = file.read_bytes()
         digest.update(f"{file.relative_to(folder)} {len(content)}\n".encode() + content)
-    where, patch = str(folder.absolute()), b""
+    where = str(folder.absolute())
     if not _is_git(folder):
-        return ConfigFolder(where, digest.hexdigest(), None, None, False, _sha256(b"")), patch
+        return ConfigFolder(where, digest.hexdigest(), None, None, False, _sha256(b"")), b""
     root = Path(_git(folder, "rev-parse", "--show-toplevel").decode().strip())
     commit, branch = _head(root)
-    if root != paths.checkout():
-        patch = _bounded_patch(root)
-    return ConfigFolder(where, digest.hexdigest(), commit, branch, bool(patch), _sha256(patch)), patch
+    patch = _bounded_patch(root)
+    state = ConfigFolder(where, digest.hexdigest(), commit, branch, bool(patch), _sha256(patch))
+    return state, b"" if root == paths.checkout() else patch
 
 
 def _head(root: Path) -> tuple[str, str]:
