@@ -13,6 +13,7 @@ VERBS = {
     "track": "replay an attempt's metrics into Aim or TensorBoard",
 }
 _COMPLETES = ("train", "explain")  # verbs that take overrides
+_FOLDER = ("--config-dir", "-cd")
 _COMPLETION = ("-sc", "--shell-completion")
 
 
@@ -37,11 +38,32 @@ def complete() -> int:
     if words and words[0] not in _COMPLETES:
         print(" ".join(VERBS) if len(words) == 1 else "")
         return 0
-    folder = words[words.index("--config-dir") + 1 : words.index("--config-dir") + 2] if "--config-dir" in words else []
-    os.environ["COMP_LINE"] = " ".join([program, *words[1:]])
-    sys.argv[1:] = [*sys.argv[1:], *(["--config-dir", *folder] if folder else [])]
+    if words and (words[-1].startswith("-") or words[-2] in _FOLDER):
+        return 0  # a flag, or a folder, which the shell completes
+    *before, last = _without_folder(words[1:]) or [""]
+    os.environ["COMP_LINE"] = " ".join([program, *(word for word in before if not word.startswith("-")), last])
     # Not runpy: it would rename the program, and the shell's rule is for the program's name.
     return int(importlib.import_module("mmhydra.train").main())
+
+
+def _without_folder(words: list[str]) -> list[str]:
+    """The words but for `--config-dir FOLDER`, which this call is given instead."""
+    rest: list[str] = []
+    for word in words:
+        flag, _, folder = word.partition("=")
+        if flag in _FOLDER and folder:
+            _use(folder)
+        elif rest and rest[-1] in _FOLDER:
+            rest.pop()
+            _use(word)
+        else:
+            rest.append(word)
+    return rest
+
+
+def _use(folder: str) -> None:
+    if os.path.isdir(folder):  # else it is being typed
+        sys.argv += ["--config-dir", folder]
 
 
 if __name__ == "__main__":

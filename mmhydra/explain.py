@@ -12,10 +12,10 @@ from rich.text import Text
 from mmhydra.compose import Request, compose
 from mmhydra.config.explain import Collision, Provenance, Setting
 from mmhydra.config.frozen import flatten
-from mmhydra.config.typed import no_such_key
+from mmhydra.config.typed import COMMAND_KEYS, no_such_key
 from mmhydra.errors import ExitCode, UserError, refuse
 
-_PIPE_WIDTH = 400
+_PIPE_WIDTH = 1_000_000  # no line is folded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = (options.config_dir,) if options.config_dir else ()
     try:
         request = compose(overrides, folders)
+        for warning in request.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         show(_console(), request, keys)
     except UserError as error:
         return refuse(error)
@@ -52,6 +54,8 @@ def show(console: Console, request: Request, keys: Sequence[str]) -> None:
     """
     leaves = {key: value for key, value in flatten(request.config.model_dump()).items() if _is_below(key, keys)}
     for key in keys:
+        if key in COMMAND_KEYS:
+            raise UserError(f"{key}: this is a key of the command, and no value of the run")
         if not any(_is_below(leaf, [key]) for leaf in leaves):
             raise UserError(f"{key}: {no_such_key(key)}")
     history = request.origins.provenance()
@@ -60,7 +64,7 @@ def show(console: Console, request: Request, keys: Sequence[str]) -> None:
         table.add_column(title, overflow="fold")
     for key, value in leaves.items():
         settings = history.settings(key)
-        table.add_row(key, Text(_shown(value, settings)), Text(_by(settings)), Text(_replaced(settings)))
+        table.add_row(Text(key), Text(_shown(value, settings)), Text(_by(settings)), Text(_replaced(settings)))
     console.print(table)
     collisions = [collision for collision in history.collisions() if _is_below(collision.key, keys)]
     if collisions:
@@ -75,6 +79,7 @@ def _is_below(key: str, sections: Sequence[str]) -> bool:
 
 def _shown(value: object, settings: Sequence[Setting]) -> str:
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    text = text if text and text.isprintable() else repr(text)  # a row of the table stays one line
     raw = settings[-1].text if settings else ""
     return f"{text}  (from {raw})" if "${" in raw else text
 

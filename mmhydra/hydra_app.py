@@ -11,8 +11,18 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from mmhydra import paths
-from mmhydra.compose import CONFIG_NAME, VERSION_BASE, Request, named, register_resolvers, require_legal, to_request
+from mmhydra.compose import (
+    CONFIG_NAME,
+    VERSION_BASE,
+    Request,
+    compose,
+    known_groups,
+    named,
+    register_resolvers,
+    require_legal,
+)
 from mmhydra.compose.arguments import Arguments
+from mmhydra.compose.command_line import parse
 from mmhydra.errors import ExitCode, UserError, refuse
 
 
@@ -24,7 +34,11 @@ def run_hydra(arguments: Arguments, handle: Callable[[Request], ExitCode]) -> Ex
     register_resolvers()
     texts = arguments.overrides
     if "--shell-completion" not in arguments.flags:
-        texts = require_legal(arguments.overrides, arguments.config_dirs, sweeping=arguments.is_sweep)
+        parsed = parse(arguments.overrides)
+        texts = parsed.texts
+        require_legal(parsed, arguments.config_dirs, sweeping=arguments.is_sweep)
+        for warning in parsed.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
     codes: list[ExitCode] = []
 
     @hydra.main(version_base=VERSION_BASE, config_path=str(paths.config_dir()), config_name=CONFIG_NAME)
@@ -32,14 +46,18 @@ def run_hydra(arguments: Arguments, handle: Callable[[Request], ExitCode]) -> Ex
         overrides = HydraConfig.get().overrides
         try:
             search = [text for text in overrides.hydra if text.startswith("hydra.searchpath=")]
-            codes.append(handle(to_request(composed, [*overrides.task, *search], arguments.config_dirs)))
+            # Composed anew, just as without -m: a file that this point chooses may say something of Hydra itself.
+            codes.append(handle(compose([*overrides.task, *search], arguments.config_dirs)))
         except UserError as error:
             codes.append(refuse(error))
         except Exception as error:
             raise _PointFailed(error) from error
 
     try:
-        with tempfile.TemporaryDirectory(prefix="mmhydra-sweep-") as scratch:
+        with (
+            tempfile.TemporaryDirectory(prefix="mmhydra-sweep-") as scratch,
+            named(texts, None, lambda: known_groups(arguments.config_dirs)),
+        ):
             _serve(application, [*arguments.flags, *texts], scratch if arguments.is_sweep else None)
     except _PointFailed as failure:
         raise failure.cause from None
@@ -50,10 +68,10 @@ def run_hydra(arguments: Arguments, handle: Callable[[Request], ExitCode]) -> Ex
 
 
 def _serve(application: Callable[[], None], arguments: list[str], scratch: str | None) -> None:
-    """Runs Hydra's application, with its errors as they are. Its multirun.yaml goes into a scratch folder."""
-    sweep = [f"hydra.sweep.dir={scratch}"] if scratch is not None else []
+    """Runs Hydra's application, with its errors as they are. What Hydra writes goes into a scratch folder."""
+    kept = [f"hydra.sweep.dir={scratch}", "hydra.sweep.subdir=.", "hydra.output_subdir=null"]
+    sweep = kept if scratch is not None else []
     with (
-        named([], None),
         patch.object(sys, "argv", [sys.argv[0], *arguments, *sweep]),
         # Else Hydra prints its errors in its own words and ends.
         patch.dict(os.environ, {"HYDRA_FULL_ERROR": "1"}),

@@ -1,6 +1,6 @@
 """From a command line to a typed config: the only package that knows Hydra and OmegaConf, beside hydra_app."""
 
-from mmhydra.compose.composing import compose, compose_tree, require_legal, to_request
+from mmhydra.compose.composing import compose, compose_tree, require_legal
 from mmhydra.compose.loader import CONFIG_NAME, VERSION_BASE, known_clusters, known_groups, register_resolvers
 from mmhydra.compose.messages import named
 from mmhydra.compose.origins import provenance
@@ -19,5 +19,4 @@ __all__ = [
     "provenance",
     "register_resolvers",
     "require_legal",
-    "to_request",
 ]

@@ -13,6 +13,7 @@ _REFUSED = {
     "config_path": "--config-path",
     "experimental_rerun": "--experimental-rerun",
 }
+_FOLDER = ("--config-dir", "-cd")
 _SERVED_BY_HYDRA = ("help", "hydra_help", "cfg", "multirun", "shell_completion", "info")
 
 
@@ -41,6 +42,10 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     found = parser.parse_intermixed_args(list(arguments))
     if (found.resolve or found.package) and not (found.cfg or found.help):
         raise UserError("--resolve and --package say how --cfg prints; type --cfg job beside them")
+    if sum(argument.partition("=")[0] in _FOLDER for argument in arguments) > 1:
+        raise UserError(
+            "--config-dir is given twice, Hydra takes one; type 'hydra.searchpath=[file:///...]' for others"
+        )
     refused = [flag for name, flag in _REFUSED.items() if getattr(found, name) is not None]
     if refused:
         raise UserError(

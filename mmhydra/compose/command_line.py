@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override, Sweep
 from hydra.errors import HydraException
 
 from mmhydra.config.problems import ConfigError, Problem
@@ -75,9 +75,19 @@ def parse(overrides: Sequence[str]) -> Parsed:
 
 
 def _equal(one: Override, other: Override) -> bool:
-    """Whether two overrides say the same; true is not 1, though Python thinks so."""
-    values = one.value(), other.value()
-    return one.type == other.type and values[0] == values[1] and len({isinstance(value, bool) for value in values}) == 1
+    """Whether two overrides say the same."""
+    return one.type == other.type and _same(one.value(), other.value())
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are one; true is not 1, though Python thinks so."""
+    if isinstance(one, Sweep) and type(one) is type(other):
+        return _same(vars(one), vars(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
 
 
 def _first_line(error: Exception) -> str:
@@ -107,6 +117,8 @@ def _unknown(override: Override, files: Any, groups: list[str], sweeping: bool) 
         )
     elif not override.is_delete() and key.partition(".")[0] not in COMMAND_KEYS and not is_known(key):
         yield Problem((key,), no_such_key(key, groups), rule="unknown_key")
+    elif sweeping and isinstance(override.value(), Glob):
+        yield Problem((key,), f"{text}: glob() is for groups; type the values, as in {key}=A,B", rule="sweep")
     elif override.is_sweep_override() and not sweeping:
         yield Problem(
             (key,), f"{text} names several values; type -m to run each of them, or quote: {key}='[...]'", rule="sweep"
@@ -125,6 +137,8 @@ def _of_hydra(key: str) -> Iterator[Problem]:
 def _choices(override: Override, files: Any, sweeping: bool) -> Iterator[Problem]:
     group, text = override.key_or_group, override.input_line or ""
     if override.is_delete():
+        if group in RunConfig.model_fields and group not in _SINGLE:  # Hydra can't delete from a list of choices
+            yield Problem((group,), f"{text} deletes nothing; type {group}=[] to choose none", rule="choice")
         return
     if override.is_sweep_override():
         if not sweeping:
@@ -133,7 +147,17 @@ def _choices(override: Override, files: Any, sweeping: bool) -> Iterator[Problem
         if not override.is_discrete_sweep():
             yield Problem((group,), f"{text}: a group has choices, not ranges; type {group}=A,B", rule="sweep")
             return
-        values: list[Any] = [_unquoted(value) for value in override.sweep_iterator()]
+        pattern = override.value()
+        if isinstance(pattern, Glob):
+            values: list[Any] = pattern.filter(files.get_group_options(group))
+        else:
+            values = [_unquoted(value) for value in override.sweep_iterator()]
+        if not values:
+            yield Problem(
+                (group,),
+                f"{text} finds no choice; legal: {', '.join(files.get_group_options(group))}",
+                rule="unknown_choice",
+            )
     else:
         values = [override.value()]
     legal = files.get_group_options(group)

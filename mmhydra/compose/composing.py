@@ -64,20 +64,19 @@ def compose_tree(
     return _plain(composed, origins), origins
 
 
-def require_legal(overrides: Sequence[str], config_dirs: Sequence[Path], *, sweeping: bool) -> list[str]:
-    """The overrides of a sweep, each once. Raises ConfigError for keys, groups and choices that do not exist."""
-    parsed = parse(overrides)
+def require_legal(parsed: Parsed, config_dirs: Sequence[Path], *, sweeping: bool) -> None:
+    """Checks a command line that Hydra itself will serve, but for its values.
+
+    Raises ConfigError for keys, groups and choices that do not exist, and for files that would steer Hydra.
+    """
+    _searched(parsed)
     loader = open_loader(config_dirs)
-    with named(parsed.texts, None, lambda: known_groups(config_dirs)):
-        require_known(parsed.overrides, repository(loader, parsed.texts), sweeping=sweeping)
-    return parsed.texts
-
-
-def to_request(composed: DictConfig, overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Request:
-    """Types one point that Hydra composed for a sweep. Raises ConfigError, see `compose`."""
-    parsed = parse(overrides)
     origins = LazyProvenance(lambda: provenance(parsed.texts, config_dirs))
-    return _to_request(_plain(composed, origins), parsed, origins, (*config_dirs, *_searched(parsed)))
+    with named(parsed.texts, origins, lambda: known_groups(config_dirs)):
+        require_known(parsed.overrides, repository(loader, parsed.texts), sweeping=sweeping)
+        mode = RunMode.MULTIRUN if sweeping else RunMode.RUN
+        composed = loader.load_configuration(CONFIG_NAME, parsed.texts, mode)
+    _require_hydra_as_shipped(composed, origins)
 
 
 def _searched(parsed: Parsed) -> tuple[Path, ...]:

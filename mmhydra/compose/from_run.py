@@ -42,13 +42,9 @@ def request(parsed: Parsed) -> Request | None:
         override.key_or_group: override for override in parsed.overrides if override.key_or_group in COMMAND_KEYS
     }
     changes = [override for override in parsed.overrides if override.key_or_group not in COMMAND_KEYS]
-    layers = [layer_of(change) for change in changes]
-    if verb == "extend":
-        layers.append(
-            Layer.of_override(asked[0].input_line or "", "checkpoint.extend_from", f"the newest of {run.path}")
-        )
-    origins = LazyProvenance(lambda: of_frozen(attempt.path / FROZEN_CONFIG, layers))
     resumes = verb == "resume"
+    start = [] if resumes else [_start(asked[0], place, run)]
+    origins = LazyProvenance(lambda: of_frozen(attempt.path / FROZEN_CONFIG, [*map(layer_of, changes), *start]))
     return Request(
         config=_resumed(attempt, run, changes) if resumes else _extended(attempt, place, changes, origins),
         overrides=tuple(parsed.texts),
@@ -65,6 +61,13 @@ def _place(override: Override) -> Path:
     value = override.value()
     text = value if isinstance(value, str) else (override.input_line or "").partition("=")[2]
     return Path(os.path.abspath(Path(text).expanduser()))
+
+
+def _start(asked: Override, place: Path, run: RunDirectory) -> Layer:
+    """`extend=` as what sets the checkpoint that a run goes on from."""
+    folder = _checkpoint(place, run)
+    told = f"the newest of {run.path}" if folder == run.path else str(folder)
+    return Layer.of_override(asked.input_line or "", "checkpoint.extend_from", told)
 
 
 def _value(command: dict[str, Override], key: str, legal: Sequence[Any]) -> Any:
@@ -102,6 +105,11 @@ def _extended(attempt: Attempt, place: Path, changes: Sequence[Override], origin
         Problem((change.key_or_group,), f"extend={place} says where to start from; leave it out")
         for change in changes
         if change.key_or_group in _STARTS
+    ]
+    problems += [
+        Problem((change.key_or_group,), f"{change.input_line} names several values; type -m to run each of them")
+        for change in changes
+        if change.is_sweep_override()
     ]
     if problems:
         raise ConfigError(problems)

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 import yaml
-from hydra.errors import MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,6 +20,7 @@ from mmhydra.errors import UserError
 _UNKNOWN_KEY = re.compile(r"Could not override '([^'@]+)'\.")
 _ALREADY_THERE = re.compile(r"Could not append to config\. An item is already at '([^']+)'")
 _NO_SUCH_GROUP = re.compile(r"Could not override '([^'@]+)'\. No match in the defaults list")
+_COMPOSING = re.compile(r": \w+ raised while composing config:")
 _MAX_PROBLEMS = 50
 
 
@@ -49,9 +50,7 @@ def _told(
     if isinstance(error, MissingConfigException):
         return UserError(_missing(error, groups()))
     if unmatched := _NO_SUCH_GROUP.search(str(error)):
-        near = get_close_matches(unmatched.group(1), list(groups()), 3)
-        cure = f"did you mean {' or '.join(near)}?" if near else f"groups are {', '.join(groups())}"
-        return UserError(f"{_first_line(error)} {cure}")
+        return UserError(_unmatched(unmatched.group(1), error, overrides, groups()))
     if isinstance(error, yaml.MarkedYAMLError):
         return UserError(_yaml(error))
     if unknown := _UNKNOWN_KEY.match(str(error)):
@@ -61,6 +60,9 @@ def _told(
     if there := _ALREADY_THERE.match(str(error)):
         key = there.group(1)
         return ConfigError([Problem((key,), f"it is there already; type {key}=VALUE, without the plus")], origins)
+    if clashes := origins.clashes() if origins is not None and not isinstance(error, RecursionError) else []:
+        problems = [Problem((clash.key or clash.setting.where,), str(clash)) for clash in clashes]
+        return ConfigError(problems, origins if all(clash.key for clash in clashes) else None)
     cause = next((inner for inner in _chain(error) if isinstance(inner, OmegaConfBaseException)), None)
     if isinstance(error, OSError | UnicodeDecodeError):
         return UserError(f"a config file can't be read: {error}")
@@ -71,6 +73,8 @@ def _told(
     text = next((str(inner) for inner in _chain(error) if str(inner)), type(error).__name__)
     if isinstance(error, RecursionError):
         text = "it is nested too deeply, or refers to itself"
+    elif not isinstance(error, HydraException | yaml.YAMLError | OmegaConfBaseException | UserWarning | ValueError):
+        text = f"this can't be composed: {text}"
     command = f"\nin: {' '.join(overrides)}" if overrides else ""
     return UserError(f"{_without_advice(text)}{command}")
 
@@ -93,11 +97,25 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return _COMPOSING.sub("", lines[0]) if lines else type(error).__name__
 
 
 def _without_advice(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if "To append to your config" not in line).strip()
+    """Without what the schema would refuse, and without what only Hydra's authors understand."""
+    lines = [line for line in text.splitlines() if "To append to your config" not in line]
+    return "\n".join(line for line in lines if not line.strip().startswith(("full_key:", "object_type="))).strip()
+
+
+def _unmatched(group: str, error: Exception, overrides: Sequence[str], groups: Mapping[str, Sequence[str]]) -> str:
+    """A choice from a group that the defaults do not choose from."""
+    text = _first_line(error).partition(" No match in")[0]
+    given = next((override for override in overrides if override.startswith(f"{group}=")), None)
+    if group in groups:
+        cure = f"type +{given}" if given else f"write - /{group}: CHOICE, without override"
+        return f"{text} conf/config.yaml chooses nothing from that group; {cure}"
+    near = get_close_matches(group, list(groups), 3)
+    cure = f"did you mean {' or '.join(near)}?" if near else f"groups are {', '.join(groups)}"
+    return f"{text} There is no such group; {cure}"
 
 
 def _missing(error: MissingConfigException, groups: Mapping[str, Sequence[str]]) -> str:
@@ -108,6 +126,9 @@ def _missing(error: MissingConfigException, groups: Mapping[str, Sequence[str]])
     near = get_close_matches(name, options, 3, cutoff=0.5)
     cure = f"; did you mean {' or '.join(near)}?" if near else ""
     legal = f" (legal: {', '.join(options)})" if options else ""
+    if group and group not in groups:
+        near = get_close_matches(group, list(groups), 3)
+        cure = f"; there is no group {group}{f', did you mean {near[0]}?' if near else ''}"
     return f"{first.rstrip('.')}{cure}{legal}"
 
 
@@ -133,11 +154,12 @@ def _unfit(composed: DictConfig) -> Iterator[Problem]:
     """What does not fit the schema besides: an empty section shows first as an interpolation that finds nothing."""
     tree = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(tree, dict)
-    interpolated = {key for key, value in flatten(tree).items() if isinstance(value, str) and "${" in value}
+    texts = {key: value for key, value in flatten(tree).items() if isinstance(value, str)}
+    open_keys = {key for key, value in texts.items() if "${" in value or value == "???"}
     try:
         to_run_config({key: value for key, value in tree.items() if key not in COMMAND_KEYS})
     except ConfigError as error:
-        yield from (problem for problem in error.problems if interpolated.isdisjoint(problem.keys))
+        yield from (problem for problem in error.problems if open_keys.isdisjoint(problem.keys))
 
 
 def _unresolved(node: Any, prefix: str) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mmhydra.config.explain import Provenance
+from mmhydra.config.explain import Clash, Provenance
 from mmhydra.config.schema import RunConfig
 from mmhydra.run.directory import RunDirectory
 
@@ -51,3 +51,7 @@ class LazyProvenance:
     def describe(self, keys: Sequence[str]) -> list[str]:
         """See `Provenance.describe`."""
         return self.provenance().describe(keys)
+
+    def clashes(self) -> list[Clash]:
+        """See `Provenance.clashes`."""
+        return self.provenance().clashes()

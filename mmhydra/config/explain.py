@@ -14,7 +14,9 @@ import yaml
 from mmhydra import paths
 
 COMMAND_LINE = "command line"
-_EMPTY = yaml.MappingNode("tag:yaml.org,2002:map", [])
+_EMPTY = yaml.compose("{}", Loader=yaml.SafeLoader)
+_MISSING = ("???", "'???'")  # a file that says so leaves what was there
+_MERGE, _NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,16 @@ class Layer:
     @classmethod
     def of_file(cls, path: Path, group: str, package: str) -> "Layer":
         """Raises OSError or yaml.YAMLError for a file that can't be read."""
-        document = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader) or _EMPTY
+        # Not libyaml's loader: OmegaConf reads with this one, and a file must not be fine for one of them alone.
+        document = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        document = _EMPTY if document is None or document.tag == _NULL else document
         return cls(paths.short(path), group, tuple(filter(None, package.split("."))), document, path)
 
     @classmethod
     def of_override(cls, text: str, key: str, value: Any, *, deletes: bool = False) -> "Layer":
         """`key=value` as it was typed, and its value."""
-        document = None if deletes else yaml.compose(yaml.dump(value, Dumper=yaml.CSafeDumper), Loader=yaml.CSafeLoader)
+        dumped = yaml.dump(value, Dumper=yaml.SafeDumper, allow_unicode=True)
+        document = None if deletes else yaml.compose(dumped, Loader=yaml.SafeLoader)
         return cls(text, COMMAND_LINE, tuple(key.split(".")), document)
 
 
@@ -55,7 +60,8 @@ class Setting(NamedTuple):
     def where(self) -> str:
         """`conf/model/10b.yaml:12`, or the override."""
         if self.layer.group == COMMAND_LINE:
-            return f"{self.layer.name} ({COMMAND_LINE})"
+            name = self.layer.name
+            return f"{name if name.isprintable() else repr(name)} ({COMMAND_LINE})"
         return f"{self.layer.name}:{self.line}"
 
 
@@ -64,6 +70,24 @@ class Collision(NamedTuple):
 
     key: str
     settings: list[Setting]
+
+
+class Clash(NamedTuple):
+    """A layer that gives a key another shape than one before it, so that the two can't be merged.
+
+    `key` is "" where a whole file is no section. `other` is where the key was given its shape; "" for the schema.
+    """
+
+    key: str
+    setting: Setting
+    other: str
+
+    def __str__(self) -> str:
+        shape = {"{": "a section", "[": "a list"}.get(self.setting.text[:1], "a value")
+        wanted = "a section" if shape != "a section" else "a list"
+        return (
+            f"{shape}, where {f'{self.other} has ' if self.other else ''}{wanted}{'' if self.other else ' is needed'}"
+        )
 
 
 class Provenance:
@@ -78,7 +102,10 @@ class Provenance:
         return self._layers
 
     def settings(self, key: str) -> list[Setting]:
-        """What set a key, the oldest first; the last one is in force. Empty if nothing did."""
+        """What set a key, the oldest first; the last one is in force. Empty if nothing did.
+
+        What sets something inside of a key counts only where it makes a section of it.
+        """
         parts = tuple(key.split("."))
         found: list[Setting] = []
         for layer in self._layers:
@@ -87,12 +114,16 @@ class Provenance:
                     found.append(Setting(layer, "deleted", 0))
                 continue
             if layer.package[: len(parts)] == parts and layer.package != parts:
-                continue  # sets something inside of this section
+                if not found or not found[-1].text.startswith(("{", "[")):
+                    found.append(Setting(layer, _nested(layer, len(parts)), 1))
+                continue
             if layer.package != parts[: len(layer.package)]:
                 continue
-            setting = _descend(layer, parts[len(layer.package) :])
-            if setting is not None:
+            setting, replaces = _descend(layer, parts[len(layer.package) :])
+            if setting is not None and not (found and setting.text in _MISSING and layer.group != COMMAND_LINE):
                 found.append(setting)
+            elif replaces:
+                found.clear()
         return found
 
     def where(self, key: str) -> str:
@@ -123,26 +154,81 @@ class Provenance:
             and len({_comparable(setting.text) for setting in settings}) > 1
         ]
 
+    def clashes(self) -> list[Clash]:
+        """What can't be merged: a list with a section, and a value with what Hydra itself has as a section."""
+        shapes: dict[tuple[str, ...], tuple[type, str]] = {(): (yaml.MappingNode, "")}
+        found = []
+        for layer in self._layers:
+            if layer.document is None:
+                continue
+            for path, node, line in _nodes(layer.document, layer.package, layer.document.start_mark.line + 1):
+                setting = Setting(layer, _text(node), line)
+                shape, other = shapes.get(path, (type(node), ""))
+                is_value = isinstance(node, yaml.ScalarNode)
+                if shape is not type(node) and (not is_value or path[:1] in ((), ("hydra",))):
+                    found.append(Clash(".".join(path), setting, other))
+                if is_value:
+                    shapes.pop(path, None)
+                elif path:
+                    shapes[path] = (type(node), setting.where)
+        return found
 
-def _descend(layer: Layer, parts: tuple[str, ...]) -> Setting | None:
-    """The node at a path below a document; a scalar on the way there took the whole section away."""
+
+def _nodes(node: yaml.Node, path: tuple[str, ...], line: int) -> Iterator[tuple[tuple[str, ...], yaml.Node, int]]:
+    """A node and all that stand below it in sections, with their lines."""
+    yield path, node, line
+    if isinstance(node, yaml.MappingNode):
+        for key, value in _pairs(node):
+            if path or _name(key) != "defaults":
+                yield from _nodes(value, (*path, _name(key)), key.start_mark.line + 1)
+
+
+def _pairs(section: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Keys and values of a section, those of `<<: *other` included; the section's own win."""
+    pairs = [(key, value) for key, value in section.value if key.tag != _MERGE]
+    for key, value in section.value:
+        if key.tag == _MERGE:
+            for other in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                there = {_name(own) for own, _ in pairs}
+                if isinstance(other, yaml.MappingNode):
+                    pairs += [pair for pair in _pairs(other) if _name(pair[0]) not in there]
+    return pairs
+
+
+def _nested(layer: Layer, depth: int) -> str:
+    """What a layer sets inside of a section, as a value of that section."""
+    assert layer.document is not None
+    inside = layer.package[depth:]
+    return f"{''.join(f'{{{part}: ' for part in inside)}{_text(layer.document)}{'}' * len(inside)}"
+
+
+def _descend(layer: Layer, parts: tuple[str, ...]) -> tuple[Setting | None, bool]:
+    """The node at a path below a document, and whether a list on the way replaced what was there.
+
+    A scalar on the way took the whole section away.
+    """
     node, line = layer.document, 0
     assert node is not None
-    for part in parts:
+    replaces = False
+    for depth, part in enumerate(parts):
         if isinstance(node, yaml.MappingNode):
-            # "defaults" of a file is Hydra's; no section has such a key.
-            inside = next(((key, value) for key, value in node.value if _name(key) == part), None)
+            # "defaults" of a file is Hydra's; no section has such a key. A dotted name is one key, and a fault.
+            names = (part, ".".join(parts[depth:]))
+            inside = next(((key, value) for key, value in _pairs(node) if _name(key) in names), None)
             if inside is None:
-                return None
+                return None, replaces
             line, node = inside[0].start_mark.line + 1, inside[1]
+            if _name(inside[0]) != part:
+                break
         elif isinstance(node, yaml.SequenceNode):
+            replaces = True
             if not part.isdigit() or int(part) >= len(node.value):
-                return None
+                return None, replaces
             node = node.value[int(part)]
             line = node.start_mark.line + 1
         else:
             break
-    return Setting(layer, _text(node), line or node.start_mark.line + 1)
+    return Setting(layer, _text(node), line or node.start_mark.line + 1), replaces
 
 
 def _leaves(node: yaml.Node, path: tuple[str, ...], line: int = 1) -> Iterator[tuple[str, yaml.Node, int]]:
@@ -151,7 +237,7 @@ def _leaves(node: yaml.Node, path: tuple[str, ...], line: int = 1) -> Iterator[t
         if path and not (isinstance(node, yaml.MappingNode) and len(path) == 1):
             yield ".".join(path), node, line
         return
-    for key, value in node.value:
+    for key, value in _pairs(node):
         name = _name(key)
         if not path and name in ("defaults", "hydra"):
             continue
@@ -165,11 +251,14 @@ def _name(key: yaml.Node) -> str:
 def _text(node: yaml.Node) -> str:
     """A value on one line, as it was written."""
     if isinstance(node, yaml.ScalarNode):
-        quoted = node.style in ("'", '"') or node.value == ""
+        if node.tag == _NULL:
+            return "null"
+        quoted = node.style in ("'", '"') or node.value == "" or not node.value.isprintable()
         return repr(node.value) if quoted else str(node.value)
     if isinstance(node, yaml.SequenceNode):
         return f"[{', '.join(_text(item) for item in node.value)}]"
-    return f"{{{', '.join(f'{_name(key)}: {_text(value)}' for key, value in node.value)}}}"
+    assert isinstance(node, yaml.MappingNode)
+    return f"{{{', '.join(f'{_name(key)}: {_text(value)}' for key, value in _pairs(node))}}}"
 
 
 def _comparable(text: str) -> str | float:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from mmhydra.config.explain import Clash
 from mmhydra.errors import UserError
 
 
@@ -18,7 +19,7 @@ class Problem:
     rule: str = ""  # the name of the rule that found it
 
     def __str__(self) -> str:
-        return f"{', '.join(self.keys)}: {self.message}"
+        return f"{', '.join(key or repr(key) for key in self.keys)}: {self.message}"
 
 
 class Origins(Protocol):
@@ -26,6 +27,9 @@ class Origins(Protocol):
 
     def describe(self, keys: Sequence[str]) -> list[str]:
         """One line for each key that something set: its value and where."""
+
+    def clashes(self) -> list[Clash]:
+        """What can't be merged."""
 
 
 class ConfigError(UserError):

@@ -13,12 +13,13 @@ _NOT_USED = {"Base64 High Entropy String", "Hex High Entropy String", "Public IP
 
 class _HubToken(RegexBasedDetector):
     secret_type = "Hugging Face token"
-    denylist = (re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),)
+    denylist = (re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{30,}\b"),)
 
 
 class _ServiceKey(RegexBasedDetector):
     secret_type = "API key"
-    denylist = (re.compile(r"\bsk-(?:[a-z]+-)?[A-Za-z0-9_-]{20,}"), re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}"))
+    # At the end a long run with a digit: `sk-` is Slovak too, as in sk-wikipedia-20260101-cleaned.
+    denylist = (re.compile(r"\bsk-[A-Za-z0-9_-]*?(?=[A-Za-z]{0,99}\d)[A-Za-z0-9]{20,}"),)
 
 
 _SHIPPED: dict[str, Any] = dict(get_mapping_from_secret_type_to_class())
@@ -30,8 +31,8 @@ _DETECTORS: list[BasePlugin] = [
 _KEYWORDS = KeywordDetector()
 
 
-def kinds(text: str, *, in_code: bool) -> list[str]:
-    """What kinds of secret a line holds. In code, what is assigned to a name such as `api_key` counts too."""
-    detectors = [*_DETECTORS, _KEYWORDS] if in_code else _DETECTORS
-    found = (detector.analyze_line(filename="x.py", line=text, line_number=0) for detector in detectors)
+def kinds(text: str, file: str | None) -> list[str]:
+    """What kinds of secret a line holds. In a file, what is assigned to a name such as `api_key` counts too."""
+    detectors = _DETECTORS if file is None else [*_DETECTORS, _KEYWORDS]
+    found = (detector.analyze_line(filename=file or "", line=text, line_number=0) for detector in detectors)
     return sorted({str(secret.type) for secrets in found for secret in secrets})

@@ -14,10 +14,12 @@ from mmhydra.errors import UserError
 PREFIX = "secret:"
 ALLOW = "pragma: allowlist secret"  # the mark of detect-secrets, which people know from pre-commit
 _SENSITIVE_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW(OR)?D|CREDENTIAL|PRIVATE)", re.IGNORECASE)
-_PLACES = ("/", "~", "http://", "https://", "file:")  # SSH_KEY_FILE=/home/... names a place
+_PLACE = re.compile(r"[/~]|file:|[a-z][a-z0-9+.-]*://[^@]*$")  # SSH_KEY_FILE=/home/... names a place
 _MIN_LENGTH = 8  # a shorter value of a variable would be found everywhere
 # What a credential looks like from afar: cheap, so that the detectors are imported only when there is something.
 _CANDIDATE = re.compile(r"[\w+/=.-]{16,}|://[^/\s]+@|PRIVATE KEY")
+_LETTERS_WILL_DO = re.compile(r"\b(?:hf_|api_org_|gl\w+-|sk-|npm_|pypi-)")  # such tokens need not hold a digit
+_REFERENCE = re.compile(r"\$\{(?:secret|oc\.env):[^}]*\}|\bsecret:[A-Z][A-Z0-9_]*\b")  # a name, not a value
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 
@@ -37,7 +39,7 @@ def find_in_values(values: Mapping[str, str], environment: Mapping[str, str] = o
     held = {
         value: name
         for name, value in environment.items()
-        if _SENSITIVE_NAME.search(name) and len(value) >= _MIN_LENGTH and not value.startswith(_PLACES)
+        if _SENSITIVE_NAME.search(name) and len(value) >= _MIN_LENGTH and not _PLACE.match(value)
     }
     for place, text in values.items():
         variable = next((name for value, name in held.items() if value in text), None)
@@ -52,12 +54,12 @@ def find_in_patch(patch: bytes, folder: str) -> Iterator[Finding]:
     """Secrets in the lines that a git diff adds, with file and line."""
     for file, line, text in _added_lines(patch.decode(errors="replace")):
         if ALLOW not in text:
-            for kind in _kinds(text, in_code=True):
+            for kind in _kinds(_REFERENCE.sub("", text), file):
                 yield Finding(f"{folder}/{file}:{line}", f"{kind}; take it out, or mark a harmless line with `{ALLOW}`")
 
 
 def _added_lines(patch: str) -> Iterator[tuple[str, int, str]]:
-    """File, number and text of each line that a git diff adds. A hunk's length tells `+++ FILE` from an added `++ x`."""
+    """File, number and text of added lines of a git diff. A hunk's length tells `+++ FILE` from an added `++ x`."""
     file, line, removed, added = "", 0, 0, 0
     for text in patch.split("\n"):  # not splitlines: a form feed ends no line of a diff
         if removed == added == 0:
@@ -90,6 +92,19 @@ def refuse(findings: Iterable[Finding]) -> None:
         raise SecretError("\n".join(["a run is written down for ever, so nothing secret may be in it:", *lines]))
 
 
+def masked(text: str, names: Iterable[str], environment: Mapping[str, str] = os.environ) -> str:
+    """A text of which the values of variables are taken out again: libraries put what they were given into errors."""
+    for name in names:
+        if environment.get(name):
+            text = text.replace(environment[name], f"${{secret:{name}}}")
+    return text
+
+
+def names_in(values: Iterable[object]) -> list[str]:
+    """The variables that values such as `secret:NAME` name."""
+    return [value.removeprefix(PREFIX) for value in values if isinstance(value, str) and value.startswith(PREFIX)]
+
+
 def reveal(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """The value behind `secret:NAME`; other text as it is. Raises SecretError where the variable is not set."""
     if not text.startswith(PREFIX):
@@ -100,14 +115,16 @@ def reveal(text: str, environment: Mapping[str, str] = os.environ) -> str:
     return environment[name]
 
 
-def _kinds(text: str, *, in_code: bool = False) -> list[str]:
+def _kinds(text: str, file: str | None = None) -> list[str]:
     if not any(_is_candidate(found[0]) for found in _CANDIDATE.finditer(text)):
         return []
     from mmhydra.config.secret_patterns import kinds  # detect-secrets takes longer to import than a dry run may add
 
-    return kinds(text, in_code=in_code)
+    return kinds(text, file)
 
 
 def _is_candidate(text: str) -> bool:
-    """Whether it has digits and letters; a key block or an address with a user needs neither."""
-    return "://" in text or " " in text or (any(map(str.isdigit, text)) and any(map(str.isalpha, text)))
+    """Whether a find has digits and letters; a key block, an address with a user and some tokens need no digit."""
+    if "://" in text or " " in text or _LETTERS_WILL_DO.search(text):
+        return True
+    return any(map(str.isdigit, text)) and any(map(str.isalpha, text))

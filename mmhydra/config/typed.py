@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from mmhydra.config.base import sections_in
 from mmhydra.config.problems import ConfigError, Origins, Problem
 from mmhydra.config.schema import RunConfig
+from mmhydra.config.secrets import find_in_values
 
 # Keys of the command: taken out of what Hydra composed before the config of the run is made.
 COMMAND_KEYS = ("dry_run", "confirm", "resume", "extend")
@@ -36,6 +37,10 @@ def _problems(faults: Sequence[Any]) -> Iterator[Problem]:
 
 def _fault(key: str, first: Any, others: Sequence[Any]) -> str:
     if first["type"] == "extra_forbidden":
+        name = str(first["loc"][-1])
+        if "." in name:
+            nested = f"{name.replace('.', ': {')}: VALUE{'}' * name.count('.')}"
+            return f"a dot in a name makes no section in YAML; write {nested}"
         return no_such_key(key)
     if first["type"] == "missing":
         return "no value; every value comes from a YAML file or the command line"
@@ -43,6 +48,8 @@ def _fault(key: str, first: Any, others: Sequence[Any]) -> str:
         return f"this is a section, not a value; type one of its keys, such as {_example(key)}"
     texts = [first["msg"], *(other["msg"].removeprefix("Input should be ") for other in others)]
     given = first["input"]
+    if any(find_in_values({key: str(given)})):
+        given = "what looks like a secret"
     quoted = isinstance(given, int | float) and first["type"] == "string_type"
     cure = f"; for text, type {key}='\"{given}\"'" if quoted else ""
     return f"{' or '.join(texts)}, got {given!r}{cure}"
@@ -63,7 +70,8 @@ def no_such_choice(group: str, choice: str, choices: Sequence[str]) -> str:
     """The message for a choice that a group does not have."""
     near = get_close_matches(choice, choices, _NEAR, cutoff=0.5)
     cure = f"; {_or([f'{group}={name}' for name in near])}" if near else ""
-    return f"{group}={choice}: no such choice{cure} (legal: {', '.join(sorted(choices))})"
+    legal = f"legal: {', '.join(sorted(choices))}" if choices else f"{group} has no file NAME.yaml"
+    return f"{group}={choice}: no such choice{cure} ({legal})"
 
 
 def _or(near: Sequence[str]) -> str:

@@ -1,11 +1,11 @@
 """Turns a checked request into a frozen attempt: data, identity, run directory, provenance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmhydra.checkpoint.stamp import CheckpointError, step_folder
+from mmhydra.checkpoint.stamp import CheckpointError, stamped_steps, step_folder
 from mmhydra.checkpoint.verify import faults
 from mmhydra.compose import Request
 from mmhydra.config import secrets
@@ -18,7 +18,7 @@ from mmhydra.data.prepare import prepare
 from mmhydra.errors import UserError
 from mmhydra.launch.naming import name_run
 from mmhydra.run.directory import Attempt, RunDirectory
-from mmhydra.run.identity import Identity
+from mmhydra.run.identity import Identity, identify
 from mmhydra.run.provenance import collect, read_code, read_config_folder
 from mmhydra.run.status import read_status
 
@@ -55,19 +55,28 @@ def plan(request: Request, on_progress: Callable[[str], None]) -> Plan:
     """Finds or builds the data and names the run. Raises UserError for data or weights that do not fit."""
     config = request.config
     manifests = prepare(config.data, config.tokens, Path(config.paths.data), on_progress)
-    identity = name_run(config, manifests)
     if request.run is not None:
-        _require_same(request.run, identity)
-    return Plan(request, manifests, identity, request.run or run_directory(config, identity))
+        return Plan(request, manifests, _resumed(request.run, config, manifests), request.run)
+    identity = name_run(config, manifests)
+    return Plan(request, manifests, identity, run_directory(config, identity))
 
 
-def _require_same(run: RunDirectory, identity: Identity) -> None:
-    """What a frozen config names may have changed since: data, or the weights to start from. Raises UserError."""
+def _resumed(run: RunDirectory, config: RunConfig, manifests: Mapping[str, Manifest]) -> Identity:
+    """The identity of a run that goes on. The weights that it started from are needed until it has its own.
+
+    Raises UserError where what the frozen config names has changed since: the data, or the weights to start from.
+    """
     there = run.read_identity()
-    if there.run_id != identity.run_id:
-        changed = [f"  {difference}" for difference in differences(there.document, identity.document)]
+    if stamped_steps(run.checkpoints):
+        starts = [there.document.get(name) for name in ("init_from", "extends")]
+        here = identify(config, digests(manifests), *starts)
+    else:
+        here = name_run(config, manifests)
+    if there != here:
+        changed = [f"  {difference}" for difference in differences(there.document, here.document)]
         head = f"{run.path} can't be resumed, its numbers would come from something else (then -> now):"
         raise UserError("\n".join([head, *changed]))
+    return here
 
 
 def run_directory(config: RunConfig, identity: Identity) -> RunDirectory:

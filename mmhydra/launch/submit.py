@@ -9,7 +9,9 @@ from rich.console import Console
 
 from mmhydra.checkpoint.stamp import stamped_steps
 from mmhydra.compose import Request
+from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, Problem
+from mmhydra.config.secrets import reveal
 from mmhydra.config.track import Track
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.launch.freeze import Plan, freeze, plan, read_origin
@@ -51,6 +53,7 @@ def _run_one(request: Request) -> ExitCode:
         show_result(console, planned, "already complete")
         return ExitCode.DONE
     console.print(str(preview(request.config)), markup=False)
+    require_secrets(request.config.track)
     origin = read_origin(request)
     _tell_sibling(console, planned)
     run.create(planned.identity)
@@ -94,6 +97,13 @@ def require_trackers(track: Track) -> None:
             f"track={extras} needs packages that are not installed; "
             f"type {short(Path(sys.executable))} -m pip install -c constraints.txt -e '.[{extras}]'"
         )
+
+
+def require_secrets(track: Track) -> None:
+    """Refuses a secret that is not set, before the job would find out. Raises SecretError."""
+    for value in flatten(track.model_dump()).values():
+        if isinstance(value, str):
+            reveal(value)
 
 
 def require_startable(request: Request) -> None:

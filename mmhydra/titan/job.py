@@ -17,6 +17,7 @@ from torchtitan.tools.logging import init_logger, logger
 from torchtitan.trainer import Trainer
 
 from mmhydra.config.schema import RunConfig
+from mmhydra.config.secrets import masked, names_in
 from mmhydra.data.datasets import DataError, digests, load
 from mmhydra.errors import ExitCode, NotFinite, UserError
 from mmhydra.files import write_json
@@ -158,14 +159,16 @@ class _Job:
         if settings["prometheus"]:
             settings["prometheus"]["rank"] = self._rank
         sinks = build_sinks(settings, run, self._attempt.path)
-        follower = Follower(self._attempt.metrics, sinks, self._sink_failed)
+        secret = names_in(value for options in settings.values() if options for value in options.values())
+
+        def failed(sink: str, message: str) -> None:
+            self.event("sink_failed", masked(f"{sink}: {message}", secret))
+
+        follower = Follower(self._attempt.metrics, sinks, failed)
         try:
             yield
         finally:
             follower.stop(_SINKS_TIMEOUT_S)
-
-    def _sink_failed(self, sink: str, message: str) -> None:
-        self.event("sink_failed", f"{sink}: {message}")
 
 
 @contextmanager

@@ -236,3 +236,81 @@ def test_removing_after_each_save_keeps_tagged_ones_for_ever(default_config, cha
     multiples = {step // every_steps for step in saved} - {0}
     first = {min(step for step in saved if step // every_steps == multiple) for multiple in multiples}
     assert set(kept) == first | set(saved[-keep_latest:])
+
+
+# ---------------------------------------------------------------- extend
+
+
+def extended(make_run, source, **leaves):
+    run = make_run(checkpoint__extend_from=str(source), **leaves)
+    return run, run.start()
+
+
+def test_an_extension_goes_on_at_the_parent_s_step(make_run):
+    parent = make_run()
+    source = parent.save(parent.start(), 100)
+    child, keeper = extended(make_run, source, training__steps=400)
+    assert keeper.step_to_resume() == -1
+    keeper.require_initial_weights()
+    assert child.events == [("extend", f"starting from the whole state of {source}")]
+    keeper.loaded(1600)
+    with pytest.raises(CheckpointError, match="stands at sample 0, step 100 ends at 1600"):
+        keeper.loaded(0)
+    stamp = read_stamp(child.save(keeper, 200))
+    assert (stamp.parent.kind, stamp.parent.step, stamp.parent.path) == ("extend", 100, str(source))
+    assert stamp.parent.run_id == parent.directory.path.name
+    assert stamp.parent.git_commit == "c" * 40
+    assert stamp.lineage == [stamp.parent]
+
+
+def test_lineage_outlives_a_resume(make_run):
+    parent = make_run()
+    source = parent.save(parent.start(), 100)
+    child, keeper = extended(make_run, source, training__steps=400)
+    keeper.require_initial_weights()
+    first = read_stamp(child.save(keeper, 200))
+    keeper = child.start()
+    keeper.require_initial_weights()
+    assert keeper.step_to_resume() == 200
+    keeper.loaded(3200)
+    second = read_stamp(child.save(keeper, 300))
+    assert (second.parent.kind, second.parent.step) == ("resume", 200)
+    assert second.lineage == first.lineage
+    assert [ancestor.run_id for ancestor in second.lineage] == [parent.directory.path.name]
+
+
+def test_lineage_grows_with_each_extension_and_with_initial_weights(make_run):
+    run = make_run()
+    folder = run.save(run.start(), 100)
+    runs = [run.directory.path.name]
+    for number, kind in enumerate(["extend_from", "init_from", "extend_from"]):
+        run = make_run(tag=str(number), **{f"checkpoint__{kind}": str(folder)})
+        keeper = run.start()
+        keeper.require_initial_weights()
+        folder = run.save(keeper, 200 + 100 * number)
+        runs.append(run.directory.path.name)
+    stamp = read_stamp(folder)
+    assert [ancestor.run_id for ancestor in stamp.lineage] == runs[:-1]
+    assert [ancestor.kind for ancestor in stamp.lineage] == ["extend", "init_from", "extend"]
+    assert stamp.parent == stamp.lineage[-1]
+
+
+def test_a_damaged_parent_is_refused(make_run):
+    parent = make_run()
+    source = parent.save(parent.start(), 100)
+    flip(source / "__0_0.distcp")
+    _, keeper = extended(make_run, source, training__steps=400)
+    with pytest.raises(CheckpointError, match=r"(?s)is damaged.*__0_0\.distcp was changed"):
+        keeper.require_initial_weights()
+
+
+def test_the_parent_is_needed_for_the_first_start_only(make_run):
+    parent = make_run()
+    source = parent.save(parent.start(), 100)
+    child, keeper = extended(make_run, source, training__steps=400)
+    keeper.require_initial_weights()
+    child.save(keeper, 200)
+    shutil.rmtree(source)
+    keeper = child.start()
+    keeper.require_initial_weights()
+    assert keeper.step_to_resume() == 200

@@ -7,7 +7,9 @@ import os
 import pytest
 
 from mmhydra.checkpoint import stamp as module
+from mmhydra.checkpoint.__main__ import main
 from mmhydra.checkpoint.stamp import CheckpointError, file_names, read_stamp, stamped_steps, step_folder, step_of
+from mmhydra.checkpoint.verify import faults
 
 
 def test_a_stamp_explains_the_checkpoint(make_run):
@@ -114,3 +116,70 @@ def test_the_stamp_is_json_for_other_tools(make_run):
     run = make_run()
     document = json.loads((run.save(run.start(), 100) / "stamp.json").read_text())
     assert document["schema_version"] == 1
+
+
+# ---------------------------------------------------------------- stamps of earlier versions
+
+LATER_FIELDS = ("lineage", "config_folders")
+LATER_FIELDS_OF_PARENTS = ("run_id", "git_commit", "code_patch_sha256")
+
+
+def as_before(folder) -> None:
+    """Writes the stamp as the first version did, with a digest of its own."""
+    path = folder / "stamp.json"
+    document = json.loads(path.read_text())
+    for name in ("digest", *LATER_FIELDS):
+        del document[name]
+    for name in LATER_FIELDS_OF_PARENTS if document["parent"] else ():
+        del document["parent"][name]
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    path.write_text(json.dumps({**document, "digest": hashlib.sha256(text.encode()).hexdigest()}, indent=2))
+
+
+@pytest.fixture
+def old_run(make_run):
+    """Two attempts, stamped as the first version did; the second one resumed."""
+    run = make_run()
+    run.save(run.start(), 100)
+    keeper = run.start()
+    keeper.step_to_resume()
+    run.save(keeper, 200)
+    for step in (100, 200):
+        as_before(run.folder(step))
+    run.events.clear()
+    return run
+
+
+def test_a_stamp_without_later_fields_is_read_and_verified(old_run):
+    stamp = read_stamp(old_run.folder(200))
+    assert (stamp.lineage, stamp.config_folders) == ([], [])
+    assert (stamp.parent.kind, stamp.parent.step) == ("resume", 100)
+    assert (stamp.parent.run_id, stamp.parent.git_commit, stamp.parent.code_patch_sha256) == (None, None, None)
+    assert faults(old_run.folder(200)) == []
+
+
+def test_a_run_with_such_stamps_goes_on(old_run):
+    keeper = old_run.start()
+    assert keeper.step_to_resume() == 200
+    assert old_run.kinds() == ["resume"]
+    stamp = read_stamp(old_run.save(keeper, 300))
+    assert stamp.parent.git_commit == "c" * 40
+    assert stamp.lineage == []
+
+
+def test_such_a_stamp_can_be_extended_and_explained(old_run, make_run, capsys):
+    child = make_run(checkpoint__extend_from=str(old_run.folder(200)), training__steps=400)
+    keeper = child.start()
+    keeper.require_initial_weights()
+    stamp = read_stamp(child.save(keeper, 300))
+    assert [ancestor.run_id for ancestor in stamp.lineage] == [old_run.directory.path.name]
+    assert main(["show", str(old_run.folder(200))]) == 0
+    assert main(["diff", str(old_run.folder(200)), str(child.folder(300))]) == 0
+    assert "resume " in capsys.readouterr().out
+
+
+def test_a_changed_old_stamp_is_still_seen(old_run):
+    path = old_run.folder(200) / "stamp.json"
+    path.write_text(path.read_text().replace('"step": 200', '"step": 201'))
+    with pytest.raises(CheckpointError, match="was changed"):
+        read_stamp(path.parent)

@@ -39,6 +39,25 @@ def test_the_identity_is_written_once(run, default_config):
     assert (run.path / "identity.yaml").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        {},
+        {"tag": "2026-01-02"},
+        {"tag": "1e5"},
+        {"tag": "ü \x85 \u2028 ' \" # : {}"},
+        {"optim.lr": 1e-300, "optim.eps": 1.0, "training.steps": 10**15},
+    ],
+)
+def test_the_identity_that_is_read_is_the_one_that_was_written(tmp_path, default_config, change, leaves):
+    """Hashed again it gives the same id, whatever YAML makes of its values."""
+    identity = identify(change(default_config, leaves), {"demo-v1": "0" * 64}, None, "1e10")
+    run = RunDirectory(tmp_path / "run")
+    run.create(identity)
+    assert run.read_identity() == identity
+    assert run.read_identity().run_id == identity.run_id
+
+
 def test_outputs_that_can_not_be_written_are_refused_with_a_cure(tmp_path, default_config):
     (tmp_path / "file").touch()
     run = RunDirectory(tmp_path / "file" / "debug" / "0123456789ab")

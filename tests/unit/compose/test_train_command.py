@@ -1,6 +1,5 @@
 """`python -m mmhydra.train`: what it prints, what it returns, what it imports, what it leaves behind."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -16,43 +15,6 @@ MISSION = ["model=10b", "parallel=tp4pp8", "data=mix_v0.2"]
 NEED = "parallel=tp4pp8 needs a multiple of 32 GPUs (tp 4 x pp 8), cluster=local has at most 8 processes"
 ROOT = str(Path(train.__file__).parent.parent)
 FIT = "clusters that fit: h100_64 (64), h100_256 (256); type cluster=NAME"
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path, capfdbinary):
-    """Runs a command line in an empty folder; returns exit code, standard output and standard error.
-
-    Nothing starts: a run that would is refused with code 99. No command may leave anything in the folder.
-    """
-    monkeypatch.delenv("MMHYDRA_CLUSTER", raising=False)
-    monkeypatch.setenv("MMHYDRA_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MMHYDRA_OUTPUTS", str(tmp_path / "outputs"))
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    submitted = []
-
-    def submit(requests):
-        submitted.extend(requests)
-        return 99
-
-    monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
-
-    def run(*arguments: str):
-        monkeypatch.setattr(sys, "argv", ["train", *arguments])
-        submitted.clear()
-        capfdbinary.readouterr()
-        code = train.main()
-        sys.stdout.flush()
-        out, err = capfdbinary.readouterr()
-        assert os.listdir(tmp_path) == ["here"]
-        assert os.listdir(here) == []
-        assert (code == 99) == bool(submitted)
-        return code, out, err.decode()
-
-    handlers = logging.root.handlers[:]
-    yield run
-    logging.root.handlers[:] = handlers  # Hydra's hold on to this test's standard error
 
 
 def test_the_mission_line_prints_the_config_and_says_which_clusters_fit(command):
