@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmhydra.compose import Request, known_clusters
 from mmhydra.config import secrets
+from mmhydra.config.explain import COMMAND_LINE
 from mmhydra.config.facts import Facts
 from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, tell
@@ -46,7 +47,19 @@ def refuse_secrets(request: Request) -> None:
     """Raises SecretError if a value or an override holds something secret. The secret itself is never printed."""
     leaves = {key: value for key, value in flatten(request.config.model_dump()).items() if isinstance(value, str)}
     overrides = {f"override {override.partition('=')[0]}": override for override in request.overrides}
-    secrets.refuse([*secrets.find_in_values(leaves), *secrets.find_in_values(overrides)])
+    in_values = [
+        finding._replace(place=_with_origin(finding.place, request)) for finding in secrets.find_in_values(leaves)
+    ]
+    secrets.refuse([*in_values, *secrets.find_in_values(overrides)])
+
+
+def _with_origin(key: str, request: Request) -> str:
+    """A key with the file and line that set it; of an override only that it is one, since it holds the secret."""
+    settings = request.origins.provenance().settings(key)
+    if not settings:
+        return key
+    setting = settings[-1]
+    return f"{key} ({COMMAND_LINE if setting.layer.group == COMMAND_LINE else setting.where})"
 
 
 def facts(request: Request) -> Facts:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from omegaconf._utils import get_yaml_loader
 
 import mmhydra
-from mmhydra import explain, paths
+from mmhydra import paths
 from mmhydra.compose import compose, compose_tree
 from mmhydra.compose.command_line import parse
 from mmhydra.config.explain import COMMAND_LINE, Setting
 from mmhydra.config.frozen import flatten
+from mmhydra.explain import __main__ as explain
 from mmhydra.run.directory import RunDirectory
 from mmhydra.run.identity import identify
 

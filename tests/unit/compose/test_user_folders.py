@@ -115,7 +115,7 @@ VALUES = {
         "optim.min_lr = 1.0  {lab}/lab/a.yaml:4",
         "optim.lr = 0.001    {lab}/lab/a.yaml:3",
     ),
-    "a secret": (bundle(f"tag: {KEY}\n"), "nothing secret may be in it", "tag: AWS Access Key"),
+    "a secret": (bundle(f"tag: {KEY}\n"), "nothing secret may be in it", "lab/a.yaml:2): AWS Access Key"),
     "resume": (bundle("resume: 5\n"), "resume: 5; legal values are run directories, on the command line", "a.yaml:2"),
     "extend": (bundle("extend: outputs/x\n"), "extend: 'outputs/x'; legal values are run directories", "a.yaml:2"),
     "confirm": (bundle("confirm: 'yes'\n"), "confirm: 'yes'; legal values are true and false", "{lab}/lab/a.yaml:2"),

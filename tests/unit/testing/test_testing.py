@@ -89,7 +89,7 @@ def test_legal_names_places_of_what_can_not_be_typed():
 
 def test_legal_without_overrides(tmp_path):
     text = failure(assert_legal, config_dirs=[tmp_path / "nowhere"])
-    assert text.startswith("the config without overrides is illegal\n--config-dir")
+    assert text.startswith(f"the config without overrides is illegal\n{tmp_path / 'nowhere'}: there is no such folder")
 
 
 # ---------------------------------------------------------------- assert_illegal

@@ -1,44 +1,18 @@
-"""`python -m mmhydra.explain [overrides] [KEY ...]`: who set each value, what it replaced, where groups collide."""
+"""The history of a composed config as a table, and the collisions between groups."""
 
-import argparse
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mmhydra.compose import Request, compose
+from mmhydra.compose import Request
 from mmhydra.config.explain import Collision, Provenance, Setting
 from mmhydra.config.frozen import flatten
 from mmhydra.config.typed import COMMAND_KEYS, no_such_key
-from mmhydra.errors import ExitCode, UserError, refuse
+from mmhydra.errors import UserError
 
 _PIPE_WIDTH = 1_000_000  # no line is folded
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 for a command line that can't be composed or a key that does not exist."""
-    options = _parser().parse_intermixed_args(arguments)
-    overrides = [word for word in options.words if "=" in word or word.startswith("~")]
-    keys = [word for word in options.words if word not in overrides]
-    folders = (options.config_dir,) if options.config_dir else ()
-    try:
-        request = compose(overrides, folders)
-        for warning in request.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
-        show(_console(), request, keys)
-    except UserError as error:
-        return refuse(error)
-    return ExitCode.DONE
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m mmhydra.explain", description=__doc__)
-    parser.add_argument("words", nargs="*", metavar="WORD", help="overrides (key=value), and keys or sections to show")
-    parser.add_argument("--config-dir", "-cd", type=Path, help="a folder of your own groups")
-    return parser
 
 
 def _console() -> Console:
@@ -47,7 +21,7 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 
 
-def show(console: Console, request: Request, keys: Sequence[str]) -> None:
+def show(request: Request, keys: Sequence[str]) -> None:
     """Prints the history of all leaves, or of those below `keys`, then the collisions.
 
     Raises UserError for a key that does not exist.
@@ -58,7 +32,7 @@ def show(console: Console, request: Request, keys: Sequence[str]) -> None:
             raise UserError(f"{key}: this is a key of the command, and no value of the run")
         if not any(_is_below(leaf, [key]) for leaf in leaves):
             raise UserError(f"{key}: {no_such_key(key)}")
-    history = request.origins.provenance()
+    console, history = _console(), request.origins.provenance()
     table = Table(box=None, pad_edge=False, show_header=True, header_style="bold")
     for title in ("key", "value", "set by", "replaced"):
         table.add_column(title, overflow="fold")
@@ -95,7 +69,3 @@ def _replaced(settings: Sequence[Setting]) -> str:
 def _collision(collision: Collision, history: Provenance) -> str:
     lines = [f"  {collision.key}: {history.where(collision.key)} wins"]
     return "\n".join([*lines, *(f"    {setting.text}  {setting.where}" for setting in collision.settings)])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Who set each value of a command line: `python -m mmhydra.explain [overrides] [KEY ...]`."""
