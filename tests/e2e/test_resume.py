@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from workplace import SHORT, Workplace, events, records
+from workplace import SHORT, Workplace, events, records, replacing
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def test_killed_on_one_rank_with_damaged_newest_checkpoint_continues_on_two(
     short_place: Workplace, place: Workplace
 ) -> None:
     """The number of data-parallel ranks is no identity, and the previous checkpoint serves, loudly."""
-    run = start_and_kill(place, 13, *SHORT, "checkpoint.interval=5", "checkpoint.async_mode=async")
+    run = start_and_kill(place, 13, *replacing(SHORT, "checkpoint.interval=5", "checkpoint.async_mode=async"))
     damaged = run / "checkpoints/step-00000010"
     flip_a_byte(damaged)
     assert place.train(*SHORT, "parallel=fsdp") == run
@@ -126,7 +126,8 @@ def test_interrupted_run_says_so_and_leaves_no_worker(place: Workplace, number: 
 
 def test_weights_that_are_not_finite_are_never_saved(place: Workplace) -> None:
     """The loss is logged once in a hundred steps, so only the weights can tell; a person has to decide."""
-    done = place.run(*SHORT, "optim.lr=1e30", "optim.min_lr=0.0", "optim.warmup_steps=0", "track.log_interval=100")
+    poison = ("optim.lr=1e30", "optim.min_lr=0.0", "optim.warmup_steps=0", "track.log_interval=100")
+    done = place.run(*replacing(SHORT, *poison))
     assert done.code == 3, done.text
     assert "are not finite" in done.err
     assert "a person has to decide" in done.err

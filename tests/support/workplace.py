@@ -4,11 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 SHORT = ("training.steps=20", "optim.warmup_steps=5", "checkpoint.interval=10", "training.validation_interval=10")
+
+
+def replacing(base: Sequence[str], *overrides: str) -> list[str]:
+    """Overrides in which later ones replace earlier ones of the same key, which a command line may not do."""
+    return list({override.partition("=")[0]: override for override in (*base, *overrides)}.values())
 
 
 @dataclass(frozen=True)

@@ -212,7 +212,7 @@ def test_a_secret_on_the_command_line_is_refused_as_value_and_as_override(comman
     token = TOKENS["GitHub Token"]
     told = command(f"tag={token}", *dry_run)
     assert "nothing secret may be in it" in told
-    assert "  tag: GitHub Token; put it into an environment variable" in told
+    assert "  tag (command line): GitHub Token; put it into an environment variable" in told
     assert "  override tag: GitHub Token;" in told
     assert token not in told
 
@@ -220,7 +220,7 @@ def test_a_secret_on_the_command_line_is_refused_as_value_and_as_override(comman
 def test_a_secret_in_a_section_is_told_with_its_key(command):
     token = TOKENS["GitHub Token"]
     told = command(f"track.aim={{repo: {token}}}")
-    assert "  track.aim.repo: GitHub Token" in told
+    assert "  track.aim.repo (command line): GitHub Token" in told
     assert "  override track.aim: GitHub Token" in told
     assert token not in told
 
@@ -228,7 +228,7 @@ def test_a_secret_in_a_section_is_told_with_its_key(command):
 def test_a_secret_in_a_list_is_told_with_its_index(command):
     token = TOKENS["GitHub Token"]
     told = command(f"tokens.special=['<|a|>',{token}]")
-    assert "  tokens.special.1: GitHub Token" in told
+    assert "  tokens.special.1 (command line): GitHub Token" in told
     assert token not in told
 
 
@@ -237,7 +237,7 @@ def test_a_secret_in_a_group_of_the_user_is_refused(command, tmp_path):
     (tmp_path / "conf" / "lab").mkdir(parents=True)
     (tmp_path / "conf" / "lab" / "a.yaml").write_text(f"# @package _global_\ntag: {token}\n")
     told = command("--config-dir", str(tmp_path / "conf"), "+lab=a")
-    assert "  tag: Slack Token" in told
+    assert "conf/lab/a.yaml:2): Slack Token" in told
     assert "override" not in told
     assert token not in told
 
@@ -245,7 +245,7 @@ def test_a_secret_in_a_group_of_the_user_is_refused(command, tmp_path):
 def test_a_secret_in_a_sweep_is_refused(command):
     token = TOKENS["GitHub Token"]
     told = command("-m", f"tag={token}", "dry_run=config")
-    assert "  tag: GitHub Token" in told
+    assert "  tag (command line): GitHub Token" in told
     assert token not in told
 
 
@@ -254,7 +254,7 @@ def test_what_a_variable_holds_is_refused_by_name(command, monkeypatch, override
     value = "correct horse battery"
     monkeypatch.setenv("LAB_PASSWORD", value)
     told = command(override.format(value))
-    assert "  tag: the value of $LAB_PASSWORD; write ${secret:LAB_PASSWORD}, which freezes the name only" in told
+    assert "  tag (command line): the value of $LAB_PASSWORD; write ${secret:LAB_PASSWORD}, which freezes the name only" in told
     assert value not in told
 
 
