@@ -14,8 +14,6 @@ from mmhydra import paths
 from mmhydra.compose import (
     CONFIG_NAME,
     VERSION_BASE,
-    Request,
-    compose,
     known_groups,
     named,
     register_resolvers,
@@ -23,13 +21,14 @@ from mmhydra.compose import (
 )
 from mmhydra.compose.arguments import Arguments
 from mmhydra.compose.command_line import parse
-from mmhydra.errors import ExitCode, UserError, refuse
+from mmhydra.errors import UserError
 
 
-def run_hydra(arguments: Arguments, handle: Callable[[Request], ExitCode]) -> ExitCode:
-    """Serves Hydra's flags. Gives each point of a sweep to `handle`, in order; returns the first code that is not 0.
+def run_hydra(arguments: Arguments) -> list[list[str]]:
+    """Serves Hydra's flags. Returns the overrides of each point of a sweep, in order; none for flags that only print.
 
-    Raises UserError for what is wrong with the command line, before the first point.
+    The points are composed by whoever runs them, as without -m: all of them are checked before the first starts.
+    Raises UserError for what is wrong with the command line.
     """
     register_resolvers()
     texts = arguments.overrides
@@ -39,32 +38,24 @@ def run_hydra(arguments: Arguments, handle: Callable[[Request], ExitCode]) -> Ex
         require_legal(parsed, arguments.config_dirs, sweeping=arguments.is_sweep)
         for warning in parsed.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-    codes: list[ExitCode] = []
+    points: list[list[str]] = []
 
     @hydra.main(version_base=VERSION_BASE, config_path=str(paths.config_dir()), config_name=CONFIG_NAME)
     def application(composed: DictConfig) -> None:
         overrides = HydraConfig.get().overrides
-        try:
-            search = [text for text in overrides.hydra if text.startswith("hydra.searchpath=")]
-            # Composed anew, just as without -m: a file that this point chooses may say something of Hydra itself.
-            codes.append(handle(compose([*overrides.task, *search], arguments.config_dirs)))
-        except UserError as error:
-            codes.append(refuse(error))
-        except Exception as error:
-            raise _PointFailed(error) from error
+        search = [text for text in overrides.hydra if text.startswith("hydra.searchpath=")]
+        points.append([*overrides.task, *search])
 
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="mmhydra-sweep-") as scratch,
-            named(texts, None, lambda: known_groups(arguments.config_dirs)),
-        ):
+    with (
+        tempfile.TemporaryDirectory(prefix="mmhydra-sweep-") as scratch,
+        named(texts, None, lambda: known_groups(arguments.config_dirs)),
+    ):
+        try:
             _serve(application, [*arguments.flags, *texts], scratch if arguments.is_sweep else None)
-    except _PointFailed as failure:
-        raise failure.cause from None
-    except SystemExit as end:
-        if end.code:
-            return ExitCode.CONFIG
-    return next((code for code in codes if code is not ExitCode.DONE), ExitCode.DONE)
+        except SystemExit as end:
+            if end.code:
+                raise UserError("Hydra refuses this command line") from end
+    return points
 
 
 def _serve(application: Callable[[], None], arguments: list[str], scratch: str | None) -> None:
@@ -77,11 +68,3 @@ def _serve(application: Callable[[], None], arguments: list[str], scratch: str |
         patch.dict(os.environ, {"HYDRA_FULL_ERROR": "1"}),
     ):
         application()
-
-
-class _PointFailed(BaseException):
-    """A point failed, and not by a wrong config: passes through Hydra unchanged."""
-
-    def __init__(self, cause: Exception) -> None:
-        super().__init__(cause)
-        self.cause = cause

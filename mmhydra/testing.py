@@ -17,8 +17,10 @@ from mmhydra.launch.verify import refuse_secrets
 RULE_NAMES = (
     *sorted(rule.__name__ for rule in RULES),
     *("schema", "interpolation", "override", "given_twice", "sweep", "hydra_key"),
-    *("unknown_key", "unknown_group", "unknown_choice", "choice"),
+    *("unknown_key", "unknown_group", "unknown_choice", "choice", "command", "confirm"),
 )
+# Messages that have nothing in common but their form: what is found in each of them is no reason.
+_UNRELATED = ("optim.lr: no such key", "model.dim, model.num_heads: 128 is no multiple of 5", "x: got '???'")
 
 Folders = Sequence[Path | str]
 
@@ -123,7 +125,7 @@ def _expression(because: str) -> re.Pattern[str] | None:
         expression = re.compile(because)
     except re.error as error:
         raise AssertionError(f"because={because!r} is neither a rule nor a regular expression: {error}") from error
-    if expression.search(""):
+    if expression.search("") or expression.search("\0") or all(map(expression.search, _UNRELATED)):
         raise AssertionError(f"because={because!r} is found in every message; name a rule, or words of the message")
     return expression
 

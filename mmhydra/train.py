@@ -1,26 +1,31 @@
 """`python -m mmhydra.train [overrides]`: one command line becomes one verified, frozen run."""
 
+import os
 import sys
+from collections.abc import Sequence
 
 from mmhydra import startup  # first: it makes the imports below cheaper
-from mmhydra.compose import Request, compose
+from mmhydra.compose import Request
 from mmhydra.compose.arguments import read_arguments
 from mmhydra.config.frozen import to_yaml
 from mmhydra.errors import ExitCode, UserError, refuse
 from mmhydra.launch.naming import name_or_reason
 from mmhydra.launch.preview import preview
-from mmhydra.launch.verify import verify
+from mmhydra.launch.verify import verified
 
 
 def main() -> int:
     """Returns the exit code of the run, or 2 with the reasons why there is none."""
     try:
+        _require_here()
         arguments = read_arguments(sys.argv[1:])
         if arguments.flags:
             from mmhydra.hydra_app import run_hydra  # Hydra's application takes longer to import than a dry run may add
 
-            return run_hydra(arguments, handle)
-        return handle(compose(arguments.overrides, arguments.config_dirs))
+            points = run_hydra(arguments)
+        else:
+            points = [arguments.overrides]
+        return handle(verified(points, arguments.config_dirs))
     except UserError as error:
         return refuse(error)
     except KeyboardInterrupt:
@@ -28,20 +33,41 @@ def main() -> int:
         return ExitCode.FAILED
 
 
-def handle(request: Request) -> ExitCode:
-    """Checks one point, then prints or runs it. Raises UserError with all that is wrong."""
-    verify(request)
-    if request.dry_run == "config":
-        print(
-            f"run id: {name_or_reason(request.config)}", f"size: {preview(request.config)}", sep="\n", file=sys.stderr
-        )
-        sys.stdout.buffer.write(to_yaml(request.config))
+def handle(requests: Sequence[Request]) -> ExitCode:
+    """Prints or runs the points of a command line. Raises UserError with all that is wrong."""
+    dry = [request for request in requests if request.dry_run == "config"]
+    for request in dry:
+        print(f"run id: {name_or_reason(request.config)}", file=sys.stderr)
+        print(f"size: {preview(request.config)}", file=sys.stderr)
+        if not _is_printed(to_yaml(request.config)):
+            return ExitCode.FAILED
+    if len(dry) == len(requests):
         return ExitCode.DONE
     # Here, not above: numpy, tokenizers and rich take longer to import than a dry run takes in all.
     from mmhydra.launch.submit import submit
 
     startup.finished()
-    return submit([request])
+    return submit([request for request in requests if request not in dry])
+
+
+def _is_printed(text: bytes) -> bool:
+    """Writes to standard output: a full disk or a closed pipe is no fault of the config."""
+    try:
+        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        print(f"error: standard output can't be written: {error.strerror}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end
+        return False
+    return True
+
+
+def _require_here() -> None:
+    """Raises UserError in a folder that was deleted: every relative path would fail, each in its own way."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UserError("the current folder does not exist any more; cd to another") from error
 
 
 if __name__ == "__main__":

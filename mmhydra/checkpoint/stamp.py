@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmhydra.errors import UserError
 from mmhydra.files import sha256_of_file, sync, write_json
@@ -157,11 +157,18 @@ def read_stamp(folder: Path) -> Stamp:
     path = folder / STAMP
     try:
         document = json.loads(path.read_bytes())
-        digest = document.pop("digest")
+        if not isinstance(document, dict):
+            raise ValueError("it is no JSON object")
+        digest = document.pop("digest", None)
         stamp = Stamp.model_validate(document)
+        if digest is None:
+            raise ValueError("digest: Field required")
     except FileNotFoundError:
         raise CheckpointError(f"{folder} is not a checkpoint: it has no {STAMP}") from None
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise CheckpointError(f"{path} can't be read as a stamp: {'; '.join(faults)}") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} can't be read as a stamp: {error}") from error
     if digest != _digest(document):
         raise CheckpointError(f"{path} was changed: its own digest is {_digest(document)}, it says {digest}")

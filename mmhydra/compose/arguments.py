@@ -46,6 +46,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         raise UserError(
             "--config-dir is given twice, Hydra takes one; type 'hydra.searchpath=[file:///...]' for others"
         )
+    if found.config_dir == "":  # which would be the current folder: a variable of the shell that is not set
+        raise UserError("--config-dir names no folder; type --config-dir FOLDER")
     refused = [flag for name, flag in _REFUSED.items() if getattr(found, name) is not None]
     if refused:
         raise UserError(

@@ -1,19 +1,22 @@
 """What can be told from overrides alone, before anything is composed: typos, doubles, and keys that are Hydra's."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Override, Sweep
+from hydra.core.override_parser.types import Glob, Override, OverrideType, Sweep
 from hydra.errors import HydraException
 
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.schema import RunConfig
-from mmhydra.config.typed import COMMAND_KEYS, is_known, nearest, no_such_choice, no_such_key
+from mmhydra.config.typed import COMMAND_KEYS, is_known, nearest, no_such_choice, no_such_key, takes
 
+# What the defaults of conf/config.yaml choose from; the user's own groups stand nowhere there.
+CHOSEN = (*RunConfig.model_fields, "experiment")
 # Trackers combine; two models would be merged into something that is neither. The user's own groups may combine.
-_SINGLE = {*RunConfig.model_fields, "experiment"} - {"track"}
+_SINGLE = {*CHOSEN} - {"track"}
 # Hydra composes for us and starts nothing, so its other settings would be accepted and change nothing.
 HYDRA_KEYS = ("hydra.searchpath", "hydra/sweeper", "hydra.sweeper")
 _CURES = {
@@ -52,9 +55,8 @@ def parse(overrides: Sequence[str]) -> Parsed:
             if not override.key_or_group:
                 raise ValueError("there is no key")
         except (HydraException, RecursionError, ValueError, TypeError) as error:
-            problems.append(
-                Problem((text or "''",), f"not of the form KEY=VALUE: {_first_line(error)}", rule="override")
-            )
+            message = f"not of the form KEY=VALUE: {_no_form(text, error, parser)}"
+            problems.append(Problem((text or "''",), message, rule="override"))
             continue
         first = seen.setdefault(key, override)
         if first is override:
@@ -72,6 +74,18 @@ def parse(overrides: Sequence[str]) -> Parsed:
     if problems:
         raise ConfigError(problems)
     return Parsed(list(seen.values()), warnings)
+
+
+def _no_form(text: str, error: Exception, parser: OverridesParser) -> str:
+    key, sign, value = text.partition("=")
+    if not sign and not text.startswith("~"):
+        return "there is no '='"
+    if key and value[:1] in ("[", "{") and value[-1] not in "]}":
+        return f"{_first_line(error)}; quote the whole argument for the shell, as in '{key}={value}...'"
+    with suppress(HydraException, RecursionError, ValueError, TypeError):
+        if key and isinstance(parser.parse_override(f"{key}='{value}'").value(), str):
+            return f"{_first_line(error)}; quote it: {key}=\"'{value}'\""
+    return _first_line(error)
 
 
 def _equal(one: Override, other: Override) -> bool:
@@ -105,28 +119,39 @@ def require_known(overrides: Sequence[Override], files: Any, *, sweeping: bool) 
 def _unknown(override: Override, files: Any, groups: list[str], sweeping: bool) -> Iterator[Problem]:
     key, text = override.key_or_group, override.input_line or ""
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
-        yield from _of_hydra(key)
+        yield from _of_hydra(override, files)
     elif files.group_exists(key):
         yield from _choices(override, files, sweeping)
     elif override.package is not None or "/" in key:
-        near = nearest(key, groups)
-        yield Problem(
-            (key,),
-            f"no such group; did you mean {near[0]}?" if near else f"no such group; legal: {groups}",
-            rule="unknown_group",
-        )
+        dotted = key.replace("/", ".")
+        near = [dotted] if is_known(dotted) else nearest(key, groups)
+        cure = f"did you mean {near[0]}?" if near else f"legal: {', '.join(groups)}"
+        yield Problem((key,), f"no such group; {cure}", rule="unknown_group")
     elif not override.is_delete() and key.partition(".")[0] not in COMMAND_KEYS and not is_known(key):
         yield Problem((key,), no_such_key(key, groups), rule="unknown_key")
     elif sweeping and isinstance(override.value(), Glob):
         yield Problem((key,), f"{text}: glob() is for groups; type the values, as in {key}=A,B", rule="sweep")
     elif override.is_sweep_override() and not sweeping:
         yield Problem(
-            (key,), f"{text} names several values; type -m to run each of them, or quote: {key}='[...]'", rule="sweep"
+            (key,), f"{text} names several values; type -m to run each of them{_as_one(override)}", rule="sweep"
         )
 
 
-def _of_hydra(key: str) -> Iterator[Problem]:
+def _as_one(override: Override) -> str:
+    """How to give several values as one, for a key that takes a list or text."""
+    key, _, value = (override.input_line or "").partition("=")
+    if takes(override.key_or_group, list):
+        return f", or make them a list: '{key}=[{value}]'"
+    return f", or quote it: {key}=\"'{value}'\"" if takes(override.key_or_group, str) and "'" not in value else ""
+
+
+def _of_hydra(override: Override, files: Any) -> Iterator[Problem]:
+    key = override.key_or_group
     if any(key == legal or key.startswith(f"{legal}.") for legal in HYDRA_KEYS):
+        choice = override.value()
+        if "/" in key and not override.is_delete() and not files.config_exists(f"{key}/{choice}"):
+            legal = files.get_group_options(key)
+            yield Problem((key,), no_such_choice(key, str(choice), legal), rule="unknown_choice")
         return
     cure = next((text for start, text in _CURES.items() if key == start or key.startswith(f"{start}.")), None)
     near = nearest(key, HYDRA_KEYS)
@@ -136,6 +161,15 @@ def _of_hydra(key: str) -> Iterator[Problem]:
 
 def _choices(override: Override, files: Any, sweeping: bool) -> Iterator[Problem]:
     group, text = override.key_or_group, override.input_line or ""
+    plain = f"{group}{text[text.find('=') :]}"
+    if group in CHOSEN and override.package is not None:
+        yield Problem((group,), f"{text}: the groups of a run have no packages; type {plain}", rule="choice")
+        return
+    if override.type is OverrideType.FORCE_ADD or (group in CHOSEN and override.is_add()):
+        plus, why = ("", "chooses from it already") if group in CHOSEN else ("+", "chooses nothing from it yet")
+        cure = f"type {plus}{plain}, {'without the plus' if not plus else 'with one plus'}"
+        yield Problem((group,), f"{text}: conf/config.yaml {why}; {cure}", rule="choice")
+        return
     if override.is_delete():
         if group in RunConfig.model_fields and group not in _SINGLE:  # Hydra can't delete from a list of choices
             yield Problem((group,), f"{text} deletes nothing; type {group}=[] to choose none", rule="choice")
@@ -167,12 +201,19 @@ def _choices(override: Override, files: Any, sweeping: bool) -> Iterator[Problem
             yield Problem((group,), f"{text}: a run has one {group}; legal: {', '.join(legal)}", rule="choice")
             continue
         for choice in choices:
-            if choice is None or isinstance(choice, dict | list):
+            if isinstance(choice, dict) and choice and group in RunConfig.model_fields:
+                cure = " ".join(f"{group}.{key}={_typed(inside)}" for key, inside in choice.items())
+                yield Problem((group,), f"{text} chooses nothing; to set values, type {cure}", rule="choice")
+            elif choice is None or isinstance(choice, dict | list):
                 yield Problem(
                     (group,), f"{text} chooses nothing; leave it out, or type one of {', '.join(legal)}", rule="choice"
                 )
             elif not files.config_exists(f"{group}/{choice}"):
                 yield Problem((group,), no_such_choice(group, str(choice), legal), rule="unknown_choice")
+
+
+def _typed(value: Any) -> str:
+    return "VALUE" if value is None or isinstance(value, dict | list) else str(value)
 
 
 def _unquoted(value: Any) -> Any:

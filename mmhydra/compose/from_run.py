@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.override_parser.types import Override
-from omegaconf import OmegaConf
+from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import DictConfig, OmegaConf
 
-from mmhydra.checkpoint.stamp import CheckpointError
+from mmhydra import paths
+from mmhydra.checkpoint.stamp import CheckpointError, stamped_steps, step_of
 from mmhydra.checkpoint.verify import resolve
 from mmhydra.compose.command_line import Parsed
 from mmhydra.compose.loader import register_resolvers
@@ -21,7 +22,7 @@ from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.typed import COMMAND_KEYS, is_known, known_keys, no_such_key, to_run_config
 from mmhydra.errors import UserError
-from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory, find_run
+from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory, RunDirectoryError, find_run
 
 _VERBS = ("resume", "extend")
 _STARTS = ("checkpoint.init_from", "checkpoint.extend_from")
@@ -29,7 +30,12 @@ _STARTS = ("checkpoint.init_from", "checkpoint.extend_from")
 
 def request(parsed: Parsed) -> Request | None:
     """The request of a command line with `resume=` or `extend=`; None for any other. Raises UserError."""
-    asked = [override for override in parsed.overrides if override.key_or_group in _VERBS and override.value()]
+    asked = [override for override in parsed.overrides if override.key_or_group in _VERBS]
+    odd = [override for override in asked if override.type is not OverrideType.CHANGE or override.package is not None]
+    if odd:
+        problems = [Problem((one.key_or_group,), f"{one.input_line}; type {one.key_or_group}=RUN_DIR") for one in odd]
+        raise ConfigError(problems)
+    asked = [override for override in asked if override.value()]
     if not asked:
         return None
     if len(asked) > 1:
@@ -37,6 +43,7 @@ def request(parsed: Parsed) -> Request | None:
     verb = asked[0].key_or_group
     place = _place(asked[0])
     run = find_run(place)
+    _require_step(place, run, verb)
     attempt = newest_frozen(run)
     command = {
         override.key_or_group: override for override in parsed.overrides if override.key_or_group in COMMAND_KEYS
@@ -60,7 +67,34 @@ def _place(override: Override) -> Path:
     """The path that was typed; a run id alone may read as a number, and `..` would make no name of a run."""
     value = override.value()
     text = value if isinstance(value, str) else (override.input_line or "").partition("=")[2]
-    return Path(os.path.abspath(Path(text).expanduser()))
+    place = Path(os.path.abspath(os.path.expanduser(text)))
+    return place if _leads_into_run(place) else Path(os.path.realpath(place))
+
+
+def _leads_into_run(place: Path) -> bool:
+    """Whether a path leads into a run as it is typed: a link to a run keeps the name that people gave it."""
+    try:
+        find_run(place)
+    except RunDirectoryError:
+        return False
+    return True
+
+
+def _require_step(place: Path, run: RunDirectory, verb: str) -> None:
+    """Refuses a place inside of a run that does not exist, and an older checkpoint to resume. Raises UserError."""
+    folder = _checkpoint(place, run)
+    if folder == run.path:
+        if not place.exists():
+            raise RunDirectoryError(f"{place} does not exist; the run is {run.path}")
+        return
+    steps = stamped_steps(run.checkpoints)
+    if step_of(folder) not in steps:
+        raise RunDirectoryError(f"{folder} is no checkpoint; the run has the steps {steps}")
+    if verb == "resume" and step_of(folder) != steps[-1]:
+        raise RunDirectoryError(
+            f"resume= goes on from the newest checkpoint, step {steps[-1]}; to start again from {folder.name} make a "
+            f"run of its own: type extend={folder} KEY=VALUE"
+        )
 
 
 def _start(asked: Override, place: Path, run: RunDirectory) -> Layer:
@@ -125,7 +159,15 @@ def _extended(attempt: Attempt, place: Path, changes: Sequence[Override], origin
         ConfigLoaderImpl._apply_overrides_to_config(list(changes), tree)
         tree.checkpoint.init_from = None
         tree.checkpoint.extend_from = str(parent)
+        _use_folders_of_today(tree, {change.key_or_group for change in changes})
     return to_run_config(resolved(tree, origins), origins)
+
+
+def _use_folders_of_today(tree: DictConfig, typed: set[str]) -> None:
+    """A child of somebody else's run is written where MMHYDRA_OUTPUTS of this command says."""
+    for name, variable in {"data": "MMHYDRA_DATA", "outputs": "MMHYDRA_OUTPUTS"}.items():
+        if os.environ.get(variable) and f"paths.{name}" not in typed:
+            tree.paths[name] = paths.folder(variable, name)
 
 
 def _checkpoint(place: Path, run: RunDirectory) -> Path:

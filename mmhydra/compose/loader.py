@@ -1,8 +1,10 @@
 """Hydra's config loader over conf/ and the user's own folders."""
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from mmhydra.errors import UserError
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
+_MAX_DEPTH = 3  # of groups inside groups
+_MAX_FAULTS = 20  # told of one folder
+_NO_GROUPS = ("node_modules", "__pycache__")
 
 
 def register_resolvers() -> None:
@@ -54,19 +59,44 @@ def open_loader(config_dirs: Sequence[Path], root: Path | None = None) -> Config
 
 def _require_usable(folder: Path) -> None:
     """Raises UserError for a folder that does not exist, or whose files could not be read or would never be."""
-    if not folder.is_dir():
+    try:
+        is_there = folder.is_dir()
+        lines = list(islice(_faults(folder), _MAX_FAULTS)) if is_there else []
+    except (OSError, ValueError) as error:  # too long, not readable, or no path at all
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{folder}: the folder can't be read: {reason}; type --config-dir FOLDER") from error
+    if not is_there:
         raise UserError(f"{folder}: there is no such folder; type --config-dir FOLDER with groups in it")
-    files = sorted(path.relative_to(folder) for path in folder.rglob("*.yaml"))
-    lines = []
-    for file in files:
-        if (paths.config_dir() / file).is_file():
-            lines.append(f"  {folder / file} is hidden by {paths.config_dir() / file}; give it another name")
-        try:
-            (folder / file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            lines.append(f"  {folder / file} can't be read: {error}")
     if lines:
         raise UserError("\n".join([f"the groups in {folder} can't be used:", *lines]))
+
+
+def _faults(folder: Path) -> Iterator[str]:
+    for path in _config_files(folder):
+        shipped = paths.config_dir() / path.relative_to(folder)
+        if path.suffix == ".yml":
+            if path.parent != folder:
+                yield f"  {path} would never be read: files end in .yaml; rename it"
+            continue
+        if shipped.is_file():
+            yield f"  {path} is hidden by {shipped}; give it another name"
+        try:
+            if not path.is_file():  # a pipe would be waited for
+                raise OSError("it is no file")
+            path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            yield f"  {path} can't be read: {error}"
+
+
+def _config_files(folder: Path) -> Iterator[Path]:
+    """What is named as YAML in a folder and in its groups; not the whole disk, should the folder be its root."""
+    for place, folders, files in os.walk(folder):
+        inside = Path(place)
+        for name in sorted([*files, *folders]):
+            if name.endswith((".yaml", ".yml")) and not name.startswith("."):
+                yield inside / name
+        deep = len(inside.relative_to(folder).parts) >= _MAX_DEPTH
+        folders[:] = [] if deep else sorted(name for name in folders if name[0] != "." and name not in _NO_GROUPS)
 
 
 def repository(loader: ConfigLoaderImpl, overrides: Sequence[str]) -> Any:
@@ -86,9 +116,10 @@ def searched_folders(search_path: object) -> tuple[Path, ...]:
     Raises UserError, see `open_loader`, for a folder that can't be used.
     """
     places = [place for place in search_path if isinstance(place, str)] if isinstance(search_path, list) else []
-    folders = tuple(
-        Path(place.removeprefix("file://")) for place in places if "://" not in place.removeprefix("file://")
-    )
+    texts = [text for place in places if "://" not in (text := place.removeprefix("file://"))]
+    if "" in texts:
+        raise UserError("hydra.searchpath names no folder; type 'hydra.searchpath=[file:///FOLDER]'")
+    folders = tuple(map(Path, texts))
     for folder in folders:
         _require_usable(folder)
     return folders

@@ -1,16 +1,21 @@
 """Errors of Hydra, OmegaConf and YAML as messages that name a key, a place and a cure."""
 
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from traceback import walk_tb
 from typing import Any
 
 import yaml
+from hydra.core.default_element import ConfigDefault
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mmhydra.compose.command_line import CHOSEN
 from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, Origins, Problem
 from mmhydra.config.typed import COMMAND_KEYS, is_known, no_such_key, to_run_config
@@ -20,8 +25,11 @@ from mmhydra.errors import UserError
 _UNKNOWN_KEY = re.compile(r"Could not override '([^'@]+)'\.")
 _ALREADY_THERE = re.compile(r"Could not append to config\. An item is already at '([^']+)'")
 _NO_SUCH_GROUP = re.compile(r"Could not override '([^'@]+)'\. No match in the defaults list")
+_NOTHING_TO_DELETE = re.compile(r"Could not delete from config\. '([^']+)' does not exist")
+_OVERRIDE_IN_FILE = re.compile(r"In '([^']+)': Could not override '([^'@]+)(@[^']+)?'")
 _COMPOSING = re.compile(r": \w+ raised while composing config:")
 _MAX_PROBLEMS = 50
+_CLUSTER = "MMHYDRA_CLUSTER"  # conf/config.yaml reads it
 
 
 @contextmanager
@@ -51,11 +59,17 @@ def _told(
         return UserError(_missing(error, groups()))
     if unmatched := _NO_SUCH_GROUP.search(str(error)):
         return UserError(_unmatched(unmatched.group(1), error, overrides, groups()))
+    if (refused := _OVERRIDE_IN_FILE.match(str(error))) and refused.group(2) in CHOSEN:
+        return UserError(_not_overridden(*refused.groups()))
     if isinstance(error, yaml.MarkedYAMLError):
         return UserError(_yaml(error))
     if unknown := _UNKNOWN_KEY.match(str(error)):
         key = unknown.group(1)
         text = _switched_off(key, groups()) if is_known(key) else no_such_key(key)
+        return ConfigError([Problem((key,), text, rule="unknown_key")], origins)
+    if absent := _NOTHING_TO_DELETE.match(str(error)):
+        key = absent.group(1)
+        text = f"there is nothing to delete; leave ~{key} out" if is_known(key) else no_such_key(key, list(groups()))
         return ConfigError([Problem((key,), text, rule="unknown_key")], origins)
     if there := _ALREADY_THERE.match(str(error)):
         key = there.group(1)
@@ -72,11 +86,20 @@ def _told(
         return ConfigError([Problem((cause.full_key,), f"{text}{where}")], origins)
     text = next((str(inner) for inner in _chain(error) if str(inner)), type(error).__name__)
     if isinstance(error, RecursionError):
-        text = "it is nested too deeply, or refers to itself"
+        text = _too_deep(error)
     elif not isinstance(error, HydraException | yaml.YAMLError | OmegaConfBaseException | UserWarning | ValueError):
         text = f"this can't be composed: {text}"
     command = f"\nin: {' '.join(overrides)}" if overrides else ""
     return UserError(f"{_without_advice(text)}{command}")
+
+
+def _too_deep(error: RecursionError) -> str:
+    """Hydra follows the defaults of files until Python stops it; the traceback knows the files that came again."""
+    nodes = [getattr(frame.f_locals.get("root"), "node", None) for frame, _ in walk_tb(error.__traceback__)]
+    times = Counter(node.get_config_path() for node in nodes if isinstance(node, ConfigDefault))
+    files = sorted(f"{file}.yaml" for file, number in times.items() if file and number > 2)
+    by = f", by the defaults of {', '.join(files)}" if files else ""
+    return f"it is nested too deeply, or refers to itself{by}"
 
 
 def _switched_off(key: str, groups: Mapping[str, Sequence[str]]) -> str:
@@ -118,6 +141,18 @@ def _unmatched(group: str, error: Exception, overrides: Sequence[str], groups: M
     return f"{text} There is no such group; {cure}"
 
 
+def _not_overridden(file: str, group: str, package: str | None) -> str:
+    """A file that overrides a group that conf/config.yaml chooses from, from a wrong place."""
+    text = f"In '{file}': Could not override '{group}'."
+    if package:
+        cure = "A file that overrides other groups has # @package _global_ as its first line"
+        return f"{text} {cure}, and its own values below the name of its group"
+    return (
+        f"{text} A file can override only groups that stand before its own in the defaults of conf/config.yaml, "
+        f"and {group} stands later; type {group}=CHOICE on the command line"
+    )
+
+
 def _missing(error: MissingConfigException, groups: Mapping[str, Sequence[str]]) -> str:
     """A file that names a choice that does not exist."""
     first = _first_line(error)
@@ -129,7 +164,8 @@ def _missing(error: MissingConfigException, groups: Mapping[str, Sequence[str]])
     if group and group not in groups:
         near = get_close_matches(group, list(groups), 3)
         cure = f"; there is no group {group}{f', did you mean {near[0]}?' if near else ''}"
-    return f"{first.rstrip('.')}{cure}{legal}"
+    chosen = f"; {_CLUSTER} chose it" if group == "cluster" and os.environ.get(_CLUSTER) == name else ""
+    return f"{first.rstrip('.')}{chosen}{cure}{legal}"
 
 
 def _yaml(error: yaml.MarkedYAMLError) -> str:

@@ -1,10 +1,12 @@
 """What every config section is made of: strictness, counts, and marks for identity and for later additions."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
@@ -14,6 +16,40 @@ class Section(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses what neither a file nor a path can hold, also inside lists and mappings."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, str) or not any(sections_in(field.annotation)):  # sections look at their own fields
+            for text in _texts(value):
+                if "\0" in text:
+                    raise PydanticCustomError("no_text", "a NUL character is in it, which no path or variable can hold")
+                if not _is_utf8(text):
+                    raise PydanticCustomError("no_text", "text that is no UTF-8")
+        return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inside in value.items():
+            yield from _texts(key)
+            yield from _texts(inside)
+    elif isinstance(value, list):
+        for inside in value:
+            yield from _texts(inside)
+
+
+def _is_utf8(text: str) -> bool:
+    """False for lone surrogates: bytes of the command line that are no UTF-8, or escapes in YAML."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -57,9 +93,28 @@ def _integral(value: Any) -> Any:
     return value
 
 
+def unfit_path(path: str) -> str | None:
+    """Why no system takes a path; None for one that is fit."""
+    longest = max((len(os.fsencode(part)) for part in path.split("/")), default=0)
+    if longest > _NAME_MAX:
+        return f"a name of {longest} bytes is in the path, no folder takes more than {_NAME_MAX}; type a shorter one"
+    if len(os.fsencode(path)) > _PATH_MAX:
+        return f"a path of {len(os.fsencode(path))} bytes, no system takes more than {_PATH_MAX}; type a shorter one"
+    return None
+
+
+def _fit_path(path: str) -> str:
+    if fault := unfit_path(path):
+        raise PydanticCustomError("unfit_path", "{fault}", {"fault": fault})
+    return path
+
+
+_NAME_MAX = 255  # bytes: NAME_MAX of Linux
+_PATH_MAX = 4095  # bytes: PATH_MAX of Linux, without the NUL at its end
 _INT64 = 2**63  # counts end up in tensors
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=0, lt=_INT64)]
 PositiveCount = Annotated[int, BeforeValidator(_integral), Field(ge=1, lt=_INT64)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]  # a file name
+Folder = Annotated[str, AfterValidator(_fit_path)]

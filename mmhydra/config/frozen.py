@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from mmhydra.config.base import Legacy, mark_of, sections_in
 from mmhydra.config.schema import RunConfig
+from mmhydra.config.typed import problems_of
 from mmhydra.errors import UserError
 
 
@@ -31,9 +32,14 @@ def from_yaml(text: bytes) -> RunConfig:
     """
     try:
         tree = yaml.load(text, Loader=yaml.CSafeLoader)
+        if not isinstance(tree, dict):
+            raise FrozenConfigError("not a frozen config of this version of mmhydra: it has no keys")
         add_legacy(tree, RunConfig)
         return RunConfig.model_validate(tree)
-    except (yaml.YAMLError, ValidationError, UnicodeDecodeError) as error:
+    except ValidationError as error:
+        lines = [f"  {problem}" for problem in problems_of(error)]
+        raise FrozenConfigError("\n".join(["not a frozen config of this version of mmhydra:", *lines])) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FrozenConfigError(f"not a frozen config of this version of mmhydra: {error}") from error
 
 

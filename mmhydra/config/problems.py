@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mmhydra.config.explain import Clash
+from mmhydra.config.secrets import find_in_values
 from mmhydra.errors import UserError
 
 
@@ -44,4 +45,5 @@ class ConfigError(UserError):
 def tell(problem: Problem, origins: Origins | None) -> str:
     """The text of a problem, and below it where its values come from."""
     lines = origins.describe(problem.keys) if origins is not None else []
-    return "\n".join([str(problem), *(f"    {line}" for line in lines)])
+    shown = (line for line in lines if not any(find_in_values({"": line})))  # what looks secret is not repeated
+    return "\n".join([str(problem), *(f"    {line}" for line in shown)])

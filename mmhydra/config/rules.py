@@ -4,11 +4,13 @@ A rule yields what is wrong, which values are legal and what to type. It agrees 
 laxer; tests/titan builds torchtitan's own trainer beside it.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from mmhydra.config.base import unfit_path
 from mmhydra.config.cluster import Cluster
 from mmhydra.config.facts import Facts
 from mmhydra.config.problems import Problem
@@ -569,7 +571,7 @@ def start(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 
 
 def folders(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    """Jobs start in other folders, so every path is absolute."""
+    """Jobs start in other folders, so every path is absolute; and short enough for a system to take it."""
     named = {
         "paths.data": config.paths.data,
         "paths.outputs": config.paths.outputs,
@@ -577,9 +579,17 @@ def folders(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         "checkpoint.extend_from": config.checkpoint.extend_from,
     }
     for key, folder in named.items():
-        if folder is not None and not Path(folder).is_absolute():
-            cure = f"type {key}={Path(folder).expanduser().absolute()}"
+        if folder is None:
+            continue
+        if fault := unfit_path(folder):
+            yield Problem((key,), fault)
+        elif not Path(folder).is_absolute():
+            cure = f"type {key}={_absolute(folder)}"
             yield Problem((key,), f"{folder!r} is no absolute path, and jobs start in other folders; {cure}")
+
+
+def _absolute(folder: str) -> Path:
+    return Path(os.path.expanduser(folder)).absolute()  # unlike Path.expanduser, it lets the ~ of nobody be
 
 
 RULES: tuple[Rule, ...] = (

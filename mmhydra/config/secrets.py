@@ -13,13 +13,14 @@ from mmhydra.errors import UserError
 
 PREFIX = "secret:"
 ALLOW = "pragma: allowlist secret"  # the mark of detect-secrets, which people know from pre-commit
-_SENSITIVE_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSW(OR)?D|CREDENTIAL|PRIVATE)", re.IGNORECASE)
+_SENSITIVE_NAME = re.compile(r"(?:^|_|API)KEYS?(?:_|$)|TOKEN|SECRET|PASSW(?:OR)?D|CREDENTIAL|PRIVATE", re.IGNORECASE)
 _PLACE = re.compile(r"[/~]|file:|[a-z][a-z0-9+.-]*://[^@]*$")  # SSH_KEY_FILE=/home/... names a place
 _MIN_LENGTH = 8  # a shorter value of a variable would be found everywhere
 # What a credential looks like from afar: cheap, so that the detectors are imported only when there is something.
 _CANDIDATE = re.compile(r"[\w+/=.-]{16,}|://[^/\s]+@|PRIVATE KEY")
 _LETTERS_WILL_DO = re.compile(r"\b(?:hf_|api_org_|gl\w+-|sk-|npm_|pypi-)")  # such tokens need not hold a digit
 _REFERENCE = re.compile(r"\$\{(?:secret|oc\.env):[^}]*\}|\bsecret:[A-Z][A-Z0-9_]*\b")  # a name, not a value
+_CURE = "take it out, or for a tracker write ${secret:NAME}, which freezes the name of the variable only"
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
 
 
@@ -44,10 +45,10 @@ def find_in_values(values: Mapping[str, str], environment: Mapping[str, str] = o
     for place, text in values.items():
         variable = next((name for value, name in held.items() if value in text), None)
         if variable is not None:
-            yield Finding(place, f"the value of ${variable}; write ${{secret:{variable}}}, which freezes the name only")
+            yield Finding(place, f"the value of ${variable}; {_CURE.replace('NAME', variable)}")
             continue
         for kind in _kinds(text):
-            yield Finding(place, f"{kind}; put it into an environment variable and write ${{secret:NAME}}")
+            yield Finding(place, f"{kind}; {_CURE}")
 
 
 def find_in_patch(patch: bytes, folder: str) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from mmhydra.config.base import Count, NotIdentity, PositiveCount, Section
+from mmhydra.config.base import Count, Folder, NotIdentity, PositiveCount, Section
 
 
 class Training(Section):
@@ -41,5 +41,5 @@ class Seed(Section):
 class Paths(Section):
     """Absolute folders; MMHYDRA_DATA and MMHYDRA_OUTPUTS move them."""
 
-    data: str
-    outputs: str
+    data: Folder
+    outputs: Folder

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,6 +16,35 @@ from mmhydra.config.secrets import find_in_values
 # Keys of the command: taken out of what Hydra composed before the config of the run is made.
 COMMAND_KEYS = ("dry_run", "confirm", "resume", "extend")
 _NEAR = 3  # suggestions at most
+# What other trainers call it.
+_SYNONYMS = {
+    "learning_rate": "optim.lr",
+    "wd": "optim.weight_decay",
+    "max_grad_norm": "optim.clip_norm",
+    "grad_clip": "optim.clip_norm",
+    "max_steps": "training.steps",
+    "num_steps": "training.steps",
+    "train_steps": "training.steps",
+    "max_tokens": "training.tokens",
+    "batch_size": "training.global_batch_size",
+    "sequence_length": "training.seq_len",
+    "context_length": "training.seq_len",
+    "gpu": "cluster.gpus_per_node",
+    "gpus": "cluster.gpus_per_node",
+    "num_gpus": "cluster.gpus_per_node",
+    "num_nodes": "cluster.nodes",
+    "layers": "model.num_layers",
+    "n_layers": "model.num_layers",
+    "heads": "model.num_heads",
+    "n_heads": "model.num_heads",
+    "hidden_size": "model.dim",
+    "d_model": "model.dim",
+    "tensor_parallel": "parallel.tp",
+    "pipeline_parallel": "parallel.pp",
+    "data_parallel": "parallel.dp",
+}
+_FILLERS = {"n", "num", "max", "min", "per"}  # words of names that say nothing of what is meant
+_INT64 = 2**63
 
 
 def to_run_config(tree: Mapping[Any, Any], origins: Origins | None = None) -> RunConfig:
@@ -22,13 +52,13 @@ def to_run_config(tree: Mapping[Any, Any], origins: Origins | None = None) -> Ru
     try:
         return RunConfig.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(list(_problems(error.errors())), origins) from error
+        raise ConfigError(list(problems_of(error)), origins) from error
 
 
-def _problems(faults: Sequence[Any]) -> Iterator[Problem]:
+def problems_of(error: ValidationError) -> Iterator[Problem]:
     """One a key. Pydantic reports each arm of a union by itself, under a name that holds a bracket."""
     by_key: dict[str, list[Any]] = {}
-    for fault in faults:
+    for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
         by_key.setdefault(key, []).append(fault)
     for key, (first, *others) in by_key.items():
@@ -46,13 +76,20 @@ def _fault(key: str, first: Any, others: Sequence[Any]) -> str:
         return "no value; every value comes from a YAML file or the command line"
     if first["type"] in ("model_type", "dict_type"):
         return f"this is a section, not a value; type one of its keys, such as {_example(key)}"
-    texts = [first["msg"], *(other["msg"].removeprefix("Input should be ") for other in others)]
+    texts = [_text(first), *(_text(other).removeprefix("Input should be ") for other in others)]
     given = first["input"]
     if any(find_in_values({key: str(given)})):
         given = "what looks like a secret"
     quoted = isinstance(given, int | float) and first["type"] == "string_type"
     cure = f"; for text, type {key}='\"{given}\"'" if quoted else ""
     return f"{' or '.join(texts)}, got {given!r}{cure}"
+
+
+def _text(fault: Any) -> str:
+    """Pydantic prints a bound as a float, which is another number."""
+    if fault.get("ctx", {}).get("lt") == _INT64:
+        return "Input should be less than 2**63"
+    return str(fault["msg"])
 
 
 def _example(section: str) -> str:
@@ -62,7 +99,9 @@ def _example(section: str) -> str:
 
 def no_such_key(key: str, groups: Sequence[str] = ()) -> str:
     """The message for a key that does not exist, with the nearest that do."""
-    near = nearest(key, [*COMMAND_KEYS, *known_keys(), *groups])
+    number = next((part for part in key.split(".") if part.isdecimal()), "0")
+    elements = [name.replace(".0", f".{number}", 1) for name in _element_keys()]
+    near = nearest(key, [*COMMAND_KEYS, *known_keys(), *groups, *elements])
     return f"no such key; {_or(near)}" if near else "no such key; dry_run=config prints all keys"
 
 
@@ -81,46 +120,73 @@ def _or(near: Sequence[str]) -> str:
 def nearest(key: str, known: Sequence[str]) -> list[str]:
     """Known keys that may have been meant by `key`: the same last word elsewhere first, then likely slips."""
     last = key.rpartition(".")[2]
+    words = {name.rpartition(".")[2]: name for name in reversed(known)}
     same_word = [name for name in known if name.rpartition(".")[2] == last]
+    synonym = _SYNONYMS.get(last, "")
+    if not same_word and synonym in known:
+        return [synonym]
     alike = get_close_matches(key, known, _NEAR)
     if not same_word and not alike:
-        words = {name.rpartition(".")[2]: name for name in reversed(known)}
         alike = [words[word] for word in get_close_matches(last, list(words), 1, cutoff=0.75)]
+    if not same_word and not alike:
+        asked = {*last.split("_")} - _FILLERS
+        alike = [name for name in known if not asked.isdisjoint(name.rpartition(".")[2].split("_"))]
     return list(dict.fromkeys([*same_word, *alike]))[:_NEAR]
 
 
 @cache
 def known_keys() -> tuple[str, ...]:
     """Dotted names of all sections and fields of RunConfig, elements of lists left out."""
-    return tuple(_keys(RunConfig, ""))
+    return tuple(name for name in _keys(RunConfig, "") if ".0." not in name)
+
+
+@cache
+def _element_keys() -> tuple[str, ...]:
+    """Dotted names of the fields of the sections that stand in lists, in their first element."""
+    return tuple(name for name in _keys(RunConfig, "") if ".0." in name)
 
 
 def _keys(section: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield f"{prefix}{name}"
-        if not _is_list(field.annotation):
-            for inside in sections_in(field.annotation):
-                yield from _keys(inside, f"{prefix}{name}.")
-
-
-def _is_list(annotation: Any) -> bool:
-    return getattr(annotation, "__origin__", None) is list
-
-
-@cache
-def _open_keys() -> tuple[str, ...]:
-    """Keys that hold lists: what stands below them is named by numbers and words that pydantic checks."""
-    return tuple(_lists(RunConfig, ""))
-
-
-def _lists(section: type[BaseModel], prefix: str) -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        if _is_list(field.annotation):
-            yield f"{prefix}{name}"
+        below = f"{prefix}{name}.0." if get_origin(field.annotation) is list else f"{prefix}{name}."
         for inside in sections_in(field.annotation):
-            yield from _lists(inside, f"{prefix}{name}.")
+            yield from _keys(inside, below)
 
 
 def is_known(key: str) -> bool:
-    """Whether the schema has a key, or a list that the key goes into."""
-    return key in known_keys() or any(key.startswith(f"{name}.") for name in _open_keys())
+    """Whether the schema has a key. An element of a list is named by its number, whatever numbers there are."""
+    return bool(_at(key))
+
+
+def takes(key: str, kind: type) -> bool:
+    """Whether a key may hold a value of a kind, such as `str` or `list`."""
+    return any(kind in (arm, get_origin(arm)) for annotation in _at(key) for arm in _arms(annotation))
+
+
+def _at(key: str) -> list[Any]:
+    """The annotations of a key; none if there is no such key."""
+    found: list[Any] = [RunConfig]
+    for part in key.split("."):
+        found = [inside for annotation in found for arm in _arms(annotation) for inside in _below(arm, part)]
+    return found
+
+
+def _arms(annotation: Any) -> Iterator[Any]:
+    """The types that a union or an annotated type is made of."""
+    if get_origin(annotation) in (Union, UnionType):
+        for arm in get_args(annotation):
+            yield from _arms(arm)
+    elif get_origin(annotation) is Annotated:
+        yield from _arms(get_args(annotation)[0])
+    else:
+        yield annotation
+
+
+def _below(arm: Any, part: str) -> Iterator[Any]:
+    if isinstance(arm, type) and issubclass(arm, BaseModel) and part in arm.model_fields:
+        yield arm.model_fields[part].annotation
+    elif get_origin(arm) is list and part.isdecimal():
+        yield get_args(arm)[0]
+    elif get_origin(arm) is dict:
+        yield get_args(arm)[1]

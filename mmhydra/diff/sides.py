@@ -13,6 +13,7 @@ from mmhydra.compose import compose
 from mmhydra.compose.from_run import newest_frozen
 from mmhydra.compose.revisions import Conf, extracted, find_commit, why_no_revisions
 from mmhydra.errors import UserError
+from mmhydra.launch.verify import refuse_secrets
 from mmhydra.run.directory import Attempt, RunDirectoryError, find_run
 
 WORKTREE = "worktree"
@@ -59,9 +60,10 @@ def _of_command_line(text: str, overrides: Sequence[str], config_dirs: tuple[Pat
         words = [*shlex.split(text), *overrides]
     except ValueError as error:
         raise UserError(f"{text}: no command line: {error}") from error
-    config = compose(words, config_dirs).config
+    request = compose(words, config_dirs)
+    refuse_secrets(request)
     title = f"command line `{' '.join(words)}`" if words else "the default command line"
-    return Side(title, config.model_dump(mode="json"))
+    return Side(title, request.config.model_dump(mode="json"))
 
 
 def _no_side(text: str, path: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from mmhydra.compose import compose
 from mmhydra.errors import ExitCode, UserError, refuse
 from mmhydra.explain.history import show
+from mmhydra.launch.verify import refuse_secrets
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = (options.config_dir,) if options.config_dir else ()
     try:
         request = compose(overrides, folders)
+        refuse_secrets(request)
         for warning in request.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         show(request, keys)

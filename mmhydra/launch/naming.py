@@ -9,7 +9,6 @@ from mmhydra.checkpoint.verify import config_of, require_same_weights
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import absent, digests, load
 from mmhydra.data.manifest import Manifest
-from mmhydra.errors import UserError
 from mmhydra.run.identity import Identity, identify
 
 
@@ -26,15 +25,18 @@ def name_run(config: RunConfig, manifests: Mapping[str, Manifest]) -> Identity:
 
 
 def name_or_reason(config: RunConfig) -> str:
-    """The run id, or `pending` and why: what a dry run says without building anything."""
+    """The run id, or `pending` and why: what a dry run says without building anything.
+
+    Raises UserError for what a start would refuse: data or a checkpoint that is there and does not fit, or is none.
+    """
     missing = absent(config.data, Path(config.paths.data))
     if missing:
+        for start in (config.checkpoint.init_from, config.checkpoint.extend_from):
+            if start is not None:
+                read_stamp(Path(start))
         place = f"{', '.join(missing)} is not in {config.paths.data}"
         return f"pending ({place}{'; the first start builds it' if config.data.builder else ''})"
-    try:
-        return name_run(config, load(config.data, config.tokens, Path(config.paths.data))).run_id
-    except UserError as error:
-        return f"pending ({str(error).splitlines()[0]})"
+    return name_run(config, load(config.data, config.tokens, Path(config.paths.data))).run_id
 
 
 def _stamp_sha256(path: str | None, config: RunConfig, vocabulary: dict[str, str]) -> str | None:

@@ -13,7 +13,7 @@ from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.secrets import reveal
 from mmhydra.config.track import Track
-from mmhydra.errors import ExitCode, UserError
+from mmhydra.errors import ExitCode, UserError, refuse
 from mmhydra.launch.freeze import Plan, freeze, plan, read_origin
 from mmhydra.launch.local import run_local
 from mmhydra.launch.preview import preview, unconfirmed
@@ -39,7 +39,16 @@ def submit(requests: Sequence[Request]) -> ExitCode:
     """
     for request in requests:
         require_startable(request)
-    codes = [_run_one(request) for request in requests]
+    codes = []
+    for number, request in enumerate(requests, 1):
+        if len(requests) > 1:
+            print(f"point {number} of {len(requests)}: {' '.join(request.overrides)}", flush=True)
+        try:
+            codes.append(_run_one(request))
+        except UserError as error:  # what only its data could tell; the other points go on
+            if len(requests) == 1:
+                raise
+            codes.append(refuse(error))
     return next((code for code in codes if code is not ExitCode.DONE), ExitCode.DONE)
 
 
@@ -121,6 +130,12 @@ def require_startable(request: Request) -> None:
                 "dry_run=config prints the run, cluster=local runs it here",
             )
         )
+    if (
+        config.cluster.kind == "local"
+        and config.cluster.device == "cuda"
+        and not list(Path("/dev").glob("nvidia[0-9]*"))
+    ):
+        problems.append(Problem(("cluster.device",), "this machine has no NVIDIA GPU; type cluster.device=cpu"))
     if config.checkpoint.remote is not None:
         problems.append(
             Problem(("checkpoint.remote",), "remote copies are not part of this version; type checkpoint=default")

@@ -1,11 +1,11 @@
 """Everything that can be told of a request before it costs anything: secrets and rules."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mmhydra.compose import Request, known_clusters
+from mmhydra.compose import Request, compose, known_clusters
 from mmhydra.config import secrets
 from mmhydra.config.explain import COMMAND_LINE
 from mmhydra.config.facts import Facts
@@ -15,6 +15,27 @@ from mmhydra.config.rules import check
 from mmhydra.data.datasets import absent, load, token_counts
 from mmhydra.data.manifest import Manifest
 from mmhydra.errors import UserError
+
+
+def verified(points: Sequence[Sequence[str]], config_dirs: Sequence[Path]) -> list[Request]:
+    """The requests of all points of a command line, composed and checked.
+
+    Raises UserError with all problems of all points: nothing starts unless every point may.
+    """
+    requests, faults = [], []
+    for number, overrides in enumerate(points, 1):
+        try:
+            _refuse_secret_overrides(overrides)
+            requests.append(compose(overrides, config_dirs))
+            verify(requests[-1])
+        except UserError as error:
+            faults.append((f"point {number} ({' '.join(overrides)})", error))
+    if len(points) == 1 and faults:
+        raise faults[0][1]
+    if faults:
+        told = "\n".join(f"{point}: {error}" for point, error in faults)
+        raise UserError(f"{len(faults)} of {len(points)} points can't run, so none is started\n{told}")
+    return requests
 
 
 def verify(request: Request) -> None:
@@ -46,20 +67,28 @@ def verify_with_data(request: Request, manifests: Mapping[str, Manifest]) -> Non
 def refuse_secrets(request: Request) -> None:
     """Raises SecretError if a value or an override holds something secret. The secret itself is never printed."""
     leaves = {key: value for key, value in flatten(request.config.model_dump()).items() if isinstance(value, str)}
-    overrides = {f"override {override.partition('=')[0]}": override for override in request.overrides}
-    in_values = [
+    _refuse_secret_overrides(request.overrides)
+    secrets.refuse(
         finding._replace(place=_with_origin(finding.place, request)) for finding in secrets.find_in_values(leaves)
-    ]
-    secrets.refuse([*in_values, *secrets.find_in_values(overrides)])
+    )
+    names = [key for key, value in leaves.items() if value.startswith(secrets.PREFIX) and not key.startswith("track.")]
+    if names:
+        raise secrets.SecretError(f"{', '.join(names)}: ${{secret:NAME}} is read by trackers alone; type a plain value")
+
+
+def _refuse_secret_overrides(overrides: Sequence[str]) -> None:
+    """Before anything is composed: an error of a wrong value would repeat it."""
+    named = {f"{override.partition('=')[0].lstrip('+')} ({COMMAND_LINE})": override for override in overrides}
+    secrets.refuse(secrets.find_in_values(named))
 
 
 def _with_origin(key: str, request: Request) -> str:
-    """A key with the file and line that set it; of an override only that it is one, since it holds the secret."""
+    """A key with the file and line that set it; of an override only that it is one."""
     settings = request.origins.provenance().settings(key)
     if not settings:
         return key
-    setting = settings[-1]
-    return f"{key} ({COMMAND_LINE if setting.layer.group == COMMAND_LINE else setting.where})"
+    is_override = settings[-1].layer.group == COMMAND_LINE  # which holds an interpolation
+    return f"{key} ({COMMAND_LINE if is_override else settings[-1].where})"
 
 
 def facts(request: Request) -> Facts:

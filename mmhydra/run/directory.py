@@ -64,7 +64,7 @@ class RunDirectory:
             if not file.exists():
                 document = {"schema_version": 1, "run_id": identity.run_id, "identity": identity.document}
                 write_atomic(file, yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False).encode())
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise RunDirectoryError(
                 f"the run can't be written to {self.path}: {error}; point paths.outputs (or MMHYDRA_OUTPUTS) elsewhere"
             ) from error
@@ -99,10 +99,13 @@ def find_run(path: Path) -> RunDirectory:
 
     Raises RunDirectoryError for any other place.
     """
-    for folder in (path, *path.parents):
-        if (folder / IDENTITY).is_file():
-            return RunDirectory(folder)
-    what = "is no run and in none" if path.exists() else "does not exist"
+    try:
+        for folder in (path, *path.parents):
+            if (folder / IDENTITY).is_file():
+                return RunDirectory(folder)
+        what = "is no run and in none" if path.exists() else "does not exist"
+    except (OSError, ValueError) as error:  # too long, not readable, or no path at all
+        what = f"can't be read ({getattr(error, 'strerror', None) or error})"
     raise RunDirectoryError(f"{path} {what}; give a folder like outputs/NAME/RUN_ID")
 
 

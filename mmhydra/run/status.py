@@ -26,10 +26,10 @@ class Status:
 
 
 def read_status(path: Path) -> Status | None:
-    """The status, or None before the first one is written."""
+    """The status, or None before the first one is written, and for a file that says none."""
     try:
         return Status(**json.loads(path.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):  # TypeError: no object, or one of other fields
         return None
 
 

@@ -88,6 +88,34 @@ def test_a_broken_stamp_is_refused(make_run, damage):
         read_stamp(path.parent)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        (b'"digest"', b'"digets"', "digets: Extra inputs"),
+        (b'"attempt": 1,', b"", "attempt: Field required"),
+        (b'"attempt": 1,', b'"attempt": "one",', "attempt: Input should be a valid integer"),
+    ],
+)
+def test_a_broken_stamp_says_which_field(make_run, old, new, text):
+    run = make_run()
+    path = run.save(run.start(), 100) / "stamp.json"
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with pytest.raises(CheckpointError) as refusal:
+        read_stamp(path.parent)
+    assert text in str(refusal.value)
+    assert "pydantic" not in str(refusal.value)
+
+
+def test_a_stamp_without_a_digest_says_so(make_run):
+    run = make_run()
+    path = run.save(run.start(), 100) / "stamp.json"
+    document = json.loads(path.read_bytes())
+    del document["digest"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(CheckpointError, match="can't be read as a stamp: digest: Field required"):
+        read_stamp(path.parent)
+
+
 def test_names_of_folders(tmp_path):
     assert step_folder(tmp_path, 7).name == "step-00000007"
     for step in (0, 7, 99_999_999, 100_000_000):

@@ -6,9 +6,11 @@ import yaml
 from mmhydra import paths
 from mmhydra.compose import Request, compose, known_clusters
 from mmhydra.compose.request import LazyProvenance
+from mmhydra.config import typed
 from mmhydra.config.facts import Facts
 from mmhydra.config.frozen import from_yaml, to_yaml
 from mmhydra.config.rules import check
+from mmhydra.config.typed import is_known
 from mmhydra.errors import UserError
 
 GROUPS = ("model", "parallel", "data", "tokens", "precision", "optim", "cluster", "checkpoint", "track", "experiment")
@@ -168,9 +170,28 @@ REFUSED = [
     (["hydra/launcher=basic"], ["cluster=NAME"]),
     (["hydra.mode=MULTIRUN"], ["type -m"]),
     (["=5"], ["=5: not of the form KEY=VALUE: there is no key"]),
-    (["foo"], ["missing EQUAL"]),
-    ([""], ["mismatched input"]),
-    (["tag=ü"], ["tag=ü"]),
+    (["foo"], ["foo: not of the form KEY=VALUE: there is no '='"]),
+    ([""], ["'': not of the form KEY=VALUE"]),
+    (["''"], ["'': not of the form KEY=VALUE"]),
+    (["tag=ü"], ["quote it: tag=\"'ü'\""]),
+    (["optim={lr:"], ["quote the whole argument for the shell"]),
+    (["tag=a,b"], ["type -m", "or quote it: tag=\"'a,b'\""]),
+    (["tokens.special=a,b"], ["type -m", "make them a list: 'tokens.special=[a,b]'"]),
+    (["+model=1b"], ["type model=1b, without the plus"]),
+    (["++model=1b"], ["type model=1b, without the plus"]),
+    (["model@x=1b"], ["no packages; type model=1b"]),
+    (["+model@x=1b"], ["no packages; type model=1b"]),
+    (["optim={lr:1e-3}"], ["chooses nothing; to set values, type optim.lr=0.001"]),
+    (["hydra/sweeper=nope"], ["hydra/sweeper=nope: no such choice", "legal: basic"]),
+    (["training/steps=1"], ["no such group; did you mean training.steps?"]),
+    (["~nope"], ["nope: no such key"]),
+    (["~model.dimm"], ["model.dimm: no such key; did you mean model.dim"]),
+    (["~track.aim.repo"], ["there is nothing to delete"]),
+    (["seed.data=99999999999999999999"], ["less than 2**63, got 99999999999999999999"]),
+    (["data.sources.0.wieght=2"], ["data.sources.0.wieght: no such key; did you mean data.sources.0.weight"]),
+    (["data.sources.3.wieght=2"], ["no such key; did you mean data.sources.3.weight"]),
+    (["data.sources.x.weight=2"], ["no such key; did you mean data.sources.0.weight"]),
+    (["data.sources.9.weight=2"], ["data.sources[9]: list index out of range"]),
 ]
 
 
@@ -181,6 +202,66 @@ def test_a_wrong_command_line_is_one_readable_message(overrides, texts):
     message = str(refusal.value)
     assert [text for text in texts if text.lower() not in message.lower()] == [], message
     assert "append" not in message  # Hydra's `+key=value`: the schema would refuse it
+
+
+def test_the_variable_that_chose_a_cluster_is_named(monkeypatch):
+    monkeypatch.setenv("MMHYDRA_CLUSTER", "h100_65")
+    with pytest.raises(UserError, match=r"MMHYDRA_CLUSTER chose it; did you mean h100_64"):
+        compose([])
+
+
+def test_a_file_can_not_override_a_group_that_stands_later(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - debug\n  - override /cluster: h100_64\n"
+    )
+    with pytest.raises(UserError, match=r"groups that stand before its own.* cluster stands later; type cluster="):
+        compose(["model=mine"], [tmp_path])
+
+
+def test_a_file_that_overrides_groups_is_of_the_global_package(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text("defaults:\n  - debug\n  - override /precision: bf16\n")
+    with pytest.raises(UserError, match=r"In 'model/mine'.*'precision'.* has # @package _global_ as its first line"):
+        compose(["model=mine"], [tmp_path])
+
+
+@pytest.mark.parametrize("defaults", ["[b]", "[/lab/b]"])
+def test_files_that_include_each_other_are_named(tmp_path, defaults):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "a.yaml").write_text(f"defaults: {defaults}\n")
+    (tmp_path / "lab" / "b.yaml").write_text("defaults: [a]\n")
+    (tmp_path / "lab" / "c.yaml").write_text("defaults: [a]\n")
+    with pytest.raises(UserError, match=r"refers to itself, by the defaults of lab/a\.yaml, lab/b\.yaml\n"):
+        compose(["+lab=c"], [tmp_path])
+
+
+def test_a_group_of_the_user_is_added_with_one_plus(tmp_path):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "a.yaml").write_text("# @package _global_\ntag: x\n")
+    with pytest.raises(UserError, match=r"type \+lab=a, with one plus"):
+        compose(["++lab=a"], [tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("tokens.special.0", True),
+        ("data.sources.12.weight", True),
+        ("data.schedule.0.shares.text.1", True),
+        ("data.sources.first", False),
+        ("data.sources.0.weight.x", False),
+        ("tokens.special.0.x", False),
+        ("track.aim.repo", True),
+    ],
+)
+def test_keys_below_a_list_are_those_of_its_elements(key, known):
+    assert is_known(key) == known
+
+
+def test_synonyms_are_keys():
+    assert [key for key in typed._SYNONYMS.values() if not is_known(key)] == []
+    assert [word for word in typed._SYNONYMS if is_known(word)] == []
 
 
 def test_known_clusters_come_smallest_first():

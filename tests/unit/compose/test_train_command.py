@@ -111,10 +111,9 @@ def test_the_sweep_flag_may_stand_anywhere(command, arguments):
     assert from_yaml(out).tag == "a"
 
 
-def test_a_wrong_point_of_a_sweep_does_not_stop_the_rest(command):
+def test_a_wrong_point_of_a_sweep_stops_all_of_it(command):
     code, out, err = command("-m", "dry_run=config", "training.steps=abc,300")
-    assert code == 2
-    assert from_yaml(out).training.steps == 300
+    assert (code, out) == (2, b"")
     assert "got 'abc'" in err
     assert "Traceback" not in err
 
@@ -161,3 +160,53 @@ def test_a_dry_run_needs_neither_git_nor_a_home(tmp_path):
     assert done.returncode == 0
     assert b"Traceback" not in done.stderr
     assert from_yaml(done.stdout).name == "debug"
+
+
+def test_bytes_that_are_no_text_are_refused(command):
+    for tag in ("'\udcff'", "'a\udc80b'"):
+        code, out, err = command("dry_run=config", f"tag={tag}")
+        assert (code, out) == (2, b"")
+        assert "tag: text that is no UTF-8" in err
+
+
+@pytest.mark.parametrize("key", ["paths.outputs", "paths.data", "checkpoint.init_from", "resume", "extend"])
+@pytest.mark.parametrize("dry_run", [["dry_run=config"], []])
+def test_a_path_that_is_too_long_is_refused(command, key, dry_run):
+    code, out, err = command(*dry_run, f"{key}=/tmp/{'x' * 5000}")
+    assert (code, out) == (2, b"")
+    assert "Traceback" not in err
+    assert ("File name too long" if key in ("resume", "extend") else f"{key}: a name of 5000 bytes") in err
+
+
+def test_the_folder_of_a_user_that_is_none_is_refused(command):
+    code, _, err = command("paths.outputs='~nobody-here/x'")
+    assert code == 2
+    assert "is no absolute path" in err
+
+
+@pytest.mark.parametrize("key", ["resume", "extend"])
+@pytest.mark.parametrize("flags", [["--cfg", "job"], ["--info", "defaults"]])
+def test_flags_do_not_show_conf_for_a_run(command, key, flags, tmp_path):
+    code, out, err = command(*flags, f"{key}={tmp_path}")
+    assert (code, out) == (2, b"")
+    assert f"{key}= takes the config of a run; type dry_run=config beside it" in err
+
+
+def start(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A shell line with $TRAIN in a folder."""
+    environment = {**os.environ, "PYTHONPATH": ROOT, "TRAIN": f"{sys.executable} -m mmhydra.train"}
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("line", ["$TRAIN dry_run=config > /dev/full", "$TRAIN -m dry_run=config tag=a,b > /dev/full"])
+def test_standard_output_that_is_full_is_no_traceback(tmp_path, line):
+    done = start(line, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: standard output can't be written: No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_was_deleted_is_told(tmp_path):
+    done = start("mkdir x && cd x && rmdir ../x && $TRAIN dry_run=config", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the current folder does not exist any more; cd to another\n"

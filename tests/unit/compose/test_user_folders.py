@@ -1,5 +1,6 @@
 """Folders of a user's own groups: what is wrong in them is one readable message, what is right works everywhere."""
 
+import os
 import re
 from pathlib import Path
 
@@ -119,6 +120,13 @@ VALUES = {
     "resume": (bundle("resume: 5\n"), "resume: 5; legal values are run directories, on the command line", "a.yaml:2"),
     "extend": (bundle("extend: outputs/x\n"), "extend: 'outputs/x'; legal values are run directories", "a.yaml:2"),
     "confirm": (bundle("confirm: 'yes'\n"), "confirm: 'yes'; legal values are true and false", "{lab}/lab/a.yaml:2"),
+    "confirm for ever": (
+        bundle("confirm: true\n"),
+        "confirm: a file would confirm",
+        "confirm = true  {lab}/lab/a.yaml:2",
+    ),
+    "a surrogate": (bundle('tag: "\\ud800"\n'), "tag: text that is no UTF-8", "{lab}/lab/a.yaml:2"),
+    "a NUL": (bundle('paths:\n  outputs: "/tmp/a\\0b"\n'), "paths.outputs: a NUL character", "{lab}/lab/a.yaml:3"),
     "dry_run": (bundle("dry_run: {a: 1}\n"), "dry_run: {'a': 1}; legal values are config", "{lab}/lab/a.yaml:2"),
     "_target_": (bundle("model:\n  _target_: os.system\n"), "model._target_: no such key", "{lab}/lab/a.yaml:3"),
 }
@@ -177,6 +185,15 @@ HYDRA = {
         "hydra.callbacks = {x: {_target_: os.system}}  {lab}/lab/a.yaml:3",
     ),
     "launcher": (of_hydra("launcher: {_target_: os.system}"), "hydra.launcher._target_: 'os.system'", "a.yaml:3"),
+    "logging": (
+        of_hydra("job_logging: {version: 1, handlers: {f: {class: logging.FileHandler, filename: {out}}}}"),
+        "hydra.job_logging.handlers: {'f'",
+        "{lab}/lab/a.yaml:3",
+    ),
+    "hydra_logging": (of_hydra("hydra_logging: {root: {level: INFO}}"), "hydra.hydra_logging.root: {'level': 'INFO'}"),
+    "sweeper": (of_hydra("sweeper: {params: {optim.lr: '1,2'}}"), "hydra.sweeper.params: {'optim.lr': '1,2'}", ":3"),
+    "job.name": (of_hydra("job: {name: zzz}"), "hydra.job.name: 'zzz'", "hydra.job.name = zzz  {lab}/lab/a.yaml:3"),
+    "help": (of_hydra("help: {template: x}"), "hydra.help.template: 'x'", "{lab}/lab/a.yaml:3"),
     "unknown": (of_hydra("foo: 1"), "hydra.foo: Key 'foo' not in 'HydraConf'", "hydra.foo = 1  {lab}/lab/a.yaml:3"),
     "null": (bundle("hydra: null\n"), "hydra: a value, where conf/config.yaml:", "hydra = null  {lab}/lab/a.yaml:2"),
     "text": (bundle("hydra: x\n"), "hydra: a value, where", "hydra = x  {lab}/lab/a.yaml:2"),
@@ -285,7 +302,9 @@ def test_a_group_of_ones_own_needs_a_plus(command, lab):
 
 def test_a_group_without_a_yaml_file_says_so(command, lab):
     folder = lab({"lab/a.yml": "tag: x\n"})
-    check_refusal(command("--config-dir", str(folder), "+lab=a"), ["lab has no file NAME.yaml"], folder)
+    check_refusal(
+        command("--config-dir", str(folder), "+lab=a"), ["{lab}/lab/a.yml would", "files end in .yaml"], folder
+    )
 
 
 def test_a_file_that_is_not_chosen_harms_nobody(command, lab):
@@ -297,11 +316,8 @@ def test_a_file_that_is_not_chosen_harms_nobody(command, lab):
 def test_a_point_of_a_sweep_that_would_steer_hydra_is_refused(command, lab):
     steering = "hydra:\n  sweep: {subdir: ../../out}\n  output_subdir: foo\n  job: {chdir: true, env_set: {A: b}}\n"
     folder = lab({"lab/a.yaml": GLOBAL + steering, "lab/b.yaml": f"{GLOBAL}tag: b\n"})
-    code, out, err = command("-m", "--config-dir", str(folder), "+lab=b,a", "dry_run=config")
-    assert code == 2
-    assert from_yaml(out).tag == "b"
-    assert "error: 4 problems" in err
-    assert "hydra.sweep.subdir: '../../out'" in err
+    result = command("-m", "--config-dir", str(folder), "+lab=b,a", "dry_run=config")
+    check_refusal(result, ["error: 4 problems", "hydra.sweep.subdir: '../../out'"], folder)
 
 
 def test_a_broken_point_of_a_sweep_is_told_before_the_first_starts(command, lab):
@@ -419,3 +435,71 @@ def test_a_value_that_a_file_leaves_open_is_the_one_before(command, lab):
     code, out, _ = command("--config-dir", str(folder), "+lab=a", "dry_run=config")
     assert code == 0
     assert from_yaml(out).training.steps == 200
+
+
+# ---------------------------------------------------------------- what is looked at
+
+
+def test_a_file_that_opens_logs_opens_none(command, lab, tmp_path_factory):
+    log = tmp_path_factory.mktemp("log") / "x.log"
+    handler = f"{{class: logging.FileHandler, filename: {log}}}"
+    logging = f"job_logging: {{version: 1, handlers: {{f: {handler}}}, root: {{handlers: [f]}}}}"
+    folder = lab({**of_hydra(logging), "lab/b.yaml": f"{GLOBAL}tag: b\n"})
+    for choice in ("+lab=a", "+lab=b,a", "+lab=glob(*)"):
+        result = command("-m", "--config-dir", str(folder), choice)
+        check_refusal(result, ["hydra.job_logging.root: {'handlers': ['f']}"], folder)
+    assert not log.exists()
+
+
+def test_the_command_line_may_still_choose_how_to_sweep(command, good):
+    for sweep in ("hydra.sweeper.max_batch_size=1", "hydra/sweeper=basic"):
+        assert command("-m", "--config-dir", str(good), sweep, "+lab=long,short")[0] == 99
+        assert len(command.started) == 2
+
+
+def test_a_cluster_of_ones_own_may_be_the_default(command, good, monkeypatch):
+    monkeypatch.setenv("MMHYDRA_CLUSTER", "huge")
+    assert command("--config-dir", str(good), "dry_run=config")[0] == 0
+
+
+def test_confirm_is_for_the_command_line(command, lab):
+    folder = lab(bundle("confirm: true\n"))
+    assert command("--config-dir", str(folder), "+lab=a", "confirm=true")[0] == 99
+    assert command.started[0].confirm
+    assert command("--config-dir", str(folder), "+lab=a", "confirm=false")[0] == 99
+    assert not command.started[0].confirm
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--config-dir", ""], ["--config-dir="], ["-cd", ""], ["-m", "--config-dir", ""]]
+)
+def test_a_folder_of_no_name_is_not_the_current_one(command, arguments, tmp_path):
+    check_refusal(command("dry_run=config", *arguments), ["type --config-dir FOLDER"], tmp_path)
+
+
+def test_a_search_path_of_no_name_is_not_the_current_folder(command, tmp_path):
+    check_refusal(command("hydra.searchpath=[file://]"), ["hydra.searchpath names no folder"], tmp_path)
+
+
+def test_a_folder_whose_name_is_too_long(command, tmp_path):
+    place = f"/tmp/{'x' * 5000}"
+    for flags in (["--config-dir", place], ["-m", "--config-dir", place], [f"hydra.searchpath=[file://{place}]"]):
+        code, out, err = command("dry_run=config", *flags)
+        assert (code, out) == (2, b"")
+        assert "the folder can't be read: File name too long" in err
+
+
+def test_only_groups_are_looked_at(command, lab):
+    broken = b"\xff"
+    places = ("node_modules/x", ".venv/x", "lab/__pycache__", ".git", "a/b/c/d")
+    hidden = {"lab/.a.yaml": broken, ".b.yaml": broken, "notes.yml": broken}
+    folder = lab({**{f"{place}/a.yaml": broken for place in places}, **hidden, "lab/a.yaml": f"{GLOBAL}tag: x\n"})
+    code, _, err = command("--config-dir", str(folder), "+lab=a", "dry_run=config")
+    assert code == 0, err
+    check_refusal(command("--config-dir", str(lab({"a/b/c/x.yaml": broken}))), ["a/b/c/x.yaml can't be read"], folder)
+
+
+def test_a_pipe_is_not_waited_for(command, lab):
+    folder = lab({"lab/a.yaml": f"{GLOBAL}tag: x\n"})
+    os.mkfifo(folder / "lab" / "b.yaml")
+    check_refusal(command("--config-dir", str(folder)), ["{lab}/lab/b.yaml can't be read: it is no file"], folder)

@@ -223,6 +223,18 @@ CASES = {
             "training.validation_interval": None,
         },
     ),
+    "a name that is too long": Case(
+        {"checkpoint.init_from": f"/a/{'ü' * 128}"},
+        [("checkpoint.init_from",)],
+        ["a name of 256 bytes", "no folder takes more than 255"],
+        {"checkpoint.init_from": f"/a/{'ü' * 127}"},
+    ),
+    "a path that is too long": Case(
+        {"checkpoint.extend_from": "/a" * 2048},
+        [("checkpoint.extend_from",)],
+        ["a path of 4096 bytes"],
+        {"checkpoint.extend_from": "/a" * 2047},
+    ),
     "weights and a state": Case(
         {"checkpoint.init_from": "/a", "checkpoint.extend_from": "/b"},
         [("checkpoint.init_from", "checkpoint.extend_from")],

@@ -125,3 +125,35 @@ def test_a_config_can_not_be_changed(default_config):
         default_config.training.steps = 5
     with pytest.raises(ValidationError, match="frozen"):
         default_config.data.sources[0].weight = 5.0
+
+
+@pytest.mark.parametrize(("text", "told"), [("a\0b", "a NUL character"), ("a\ud800", "text that is no UTF-8")])
+@pytest.mark.parametrize(
+    ("key", "value", "where"),
+    [
+        ("tag", "{}", "tag"),
+        ("name", "{}", "name"),
+        ("paths.outputs", "/tmp/{}", "paths.outputs"),
+        ("checkpoint.init_from", "/tmp/{}", "checkpoint.init_from"),
+        ("tokens.special", ["<a>", "{}"], "tokens.special"),
+        ("parallel.schedule", "{}", "parallel.schedule"),
+        ("data.sources.0.name", "{}", "data.sources.0.name"),
+        (
+            "data.schedule",
+            [{"name": "a", "fraction": 1.0, "lr_multiplier": [1.0, 1.0], "shares": {"{}": [1.0, 1.0]}}],
+            "data.schedule.0.shares",
+        ),
+    ],
+)
+def test_text_that_no_file_can_hold_is_refused(default_config, change, text, told, key, value, where):
+    def filled(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {filled(name): filled(inside) for name, inside in part.items()}
+        if isinstance(part, list):
+            return [filled(inside) for inside in part]
+        return part.replace("{}", text) if isinstance(part, str) else part
+
+    with pytest.raises(UserError) as refusal:
+        change(default_config, {key: filled(value)})
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith(f"{where}: {told}")

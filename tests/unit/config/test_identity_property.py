@@ -343,5 +343,6 @@ def test_a_dry_run_names_the_run_once_its_data_is_there(tmp_path, monkeypatch, c
     assert said("name=other", "track=tensorboard", "parallel=hsdp") == name
     ids = [said("tag=a"), said("seed.model=1"), said("seed.data=1"), said("optim.lr=1e-3")]
     assert len({*ids, name}) == 5
-    (data / "demo-v1" / "manifest.json").write_text("{")
-    assert said().startswith("pending (")
+    (data / "demo-v1" / "manifest.json").write_text("{")  # a start would refuse it, so a dry run does
+    assert train.main() == 2
+    assert "is not a manifest" in capfd.readouterr().err

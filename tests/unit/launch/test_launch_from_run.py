@@ -72,7 +72,7 @@ def test_the_frozen_config_is_taken_whatever_conf_and_the_environment_say(run, t
 
 @pytest.mark.parametrize(
     "inside",
-    ["", "attempts", "attempts/0001", "attempts/0001/config.yaml", "checkpoints/step-00000100", "checkpoints/.."],
+    ["", "attempts", "attempts/0001", "attempts/0001/config.yaml", "checkpoints/step-00000200", "checkpoints/.."],
 )
 def test_any_path_into_the_run_will_do(run, inside):
     request = resume(run.directory.path / inside)
@@ -274,8 +274,31 @@ def test_the_newest_checkpoint_or_the_one_that_is_named(run):
 
 def test_a_checkpoint_that_is_named_must_be_one(run):
     (run.directory.checkpoints / "step-00000300").mkdir()
-    with pytest.raises(CheckpointError, match="step-00000300 is not a checkpoint"):
-        name_run(extend(run.directory.checkpoints / "step-00000300", "training.steps=400").config, MANIFESTS)
+    for step in ("step-00000300", "step-00000400"):
+        with pytest.raises(UserError, match=rf"{step} is no checkpoint; the run has the steps \[100, 200\]"):
+            extend(run.directory.checkpoints / step, "training.steps=400")
+
+
+def test_an_older_checkpoint_is_not_resumed_unseen(run):
+    with pytest.raises(UserError, match=r"newest checkpoint, step 200; .* type extend=.*step-00000100"):
+        resume(run.directory.checkpoints / "step-00000100")
+
+
+@pytest.mark.parametrize("text", ["~resume={}", "resume@x={}", "+extend={}", "++resume={}"])
+def test_other_forms_are_refused(run, text):
+    with pytest.raises(UserError, match=r"type (resume|extend)=RUN_DIR"):
+        compose([text.format(run.directory.path)])
+
+
+def test_a_link_to_a_checkpoint_leads_into_its_run(run, tmp_path):
+    (tmp_path / "newest").symlink_to(run.folder(200))
+    assert resume(tmp_path / "newest").config == run.config
+
+
+def test_a_child_is_written_where_todays_outputs_are(run, monkeypatch):
+    monkeypatch.setenv("MMHYDRA_OUTPUTS", "/mine")
+    assert extend(run.directory.path, "training.steps=400").config.paths.outputs == "/mine"
+    assert extend(run.directory.path, "training.steps=400", "paths.outputs=/other").config.paths.outputs == "/other"
 
 
 def test_initial_weights_of_the_parent_are_no_start_of_the_child(make_run, run):

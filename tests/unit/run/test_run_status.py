@@ -16,6 +16,12 @@ def test_there_is_none_before_the_first_is_written(tmp_path):
     assert read_status(tmp_path / "status.json") is None
 
 
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{", "{}", '{"state": "done", "more": 1}'])
+def test_there_is_none_in_a_file_that_says_none(tmp_path, text):
+    (tmp_path / "status.json").write_text(text)
+    assert read_status(tmp_path / "status.json") is None
+
+
 @pytest.mark.parametrize(
     ("code", "state"),
     [(0, "done"), (1, "failed"), (2, "failed"), (3, "stopped"), (75, "preempted")],

@@ -150,7 +150,7 @@ def test_a_single_word_is_a_rule_so_that_a_typo_can_not_pass(because):
     assert all(name in text for name in RULE_NAMES)
 
 
-@pytest.mark.parametrize("because", ["", ".*", "(heads)?", "x*|y"])
+@pytest.mark.parametrize("because", ["", ".*", "(heads)?", "x*|y", ".", ": ", r"\w", "[^a]", "\0|never"])
 def test_a_reason_that_is_in_every_message_is_none(because):
     assert "is found in every message" in failure(assert_illegal, "model.num_heads=5", because=because)
 
@@ -162,7 +162,8 @@ def test_a_broken_expression_is_told():
 
 def test_all_rules_can_be_named():
     assert {rule.__name__ for rule in RULES} < set(RULE_NAMES)
-    assert {"schema", "unknown_key", "given_twice"} < set(RULE_NAMES)
+    assert {"schema", "unknown_key", "given_twice", "command", "confirm"} < set(RULE_NAMES)
+    assert len(set(RULE_NAMES)) == len(RULE_NAMES)
     assert all(name.isidentifier() for name in RULE_NAMES)
 
 
