@@ -27,7 +27,8 @@ class CheckpointError(UserError):
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when first used: most commands import stamps and read none.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class File(_Record):

@@ -32,7 +32,8 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Built when first used: a dry run without the data imports manifests and reads none.
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Shard(_Frozen):
