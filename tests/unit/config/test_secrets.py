@@ -3,13 +3,13 @@ looks like one would be refused in this project's own diff."""
 
 import os
 import string
-import subprocess
 import sys
 import time
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
+from git_repository import git, without_settings
 
 from mmhydra import paths, train
 from mmhydra.compose import Request, compose
@@ -350,19 +350,10 @@ def test_a_job_without_the_variable_says_so(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- the uncommitted diff
 
 
-def git(root: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True)
-
-
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A commit of a long file; `read_code` takes it for the checkout."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    settings = tmp_path / "gitconfig"
-    settings.write_text("[user]\n\tname = A\n\temail = a@example.org\n[init]\n\tdefaultBranch = main\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    without_settings(monkeypatch, tmp_path)
     root = tmp_path / "checkout"
     root.mkdir()
     git(root, "init", "--quiet")

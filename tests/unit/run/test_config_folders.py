@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_run import MESH
+from git_repository import git, without_settings
 
 from mmhydra import paths
 from mmhydra.checkpoint.keeper import Keeper, World
@@ -24,19 +25,10 @@ from mmhydra.run.provenance import MAX_PATCH_BYTES, read_config_folder
 NOTHING = hashlib.sha256(b"").hexdigest()
 
 
-def git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", root, *arguments], check=True, capture_output=True, text=True).stdout.strip()
-
-
 @pytest.fixture
 def make_repository(tmp_path, monkeypatch):
     """A repository with one commit of a config folder `conf`. No setting of the user counts."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    settings = tmp_path / "gitconfig"
-    settings.write_text("[user]\n\tname = A\n\temail = a@example.org\n[init]\n\tdefaultBranch = main\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    without_settings(monkeypatch, tmp_path)
 
     def make(name: str) -> Path:
         root = tmp_path / name

@@ -7,25 +7,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from git_repository import git, without_settings
 
 from mmhydra import paths
 from mmhydra.errors import UserError
 from mmhydra.run.provenance import MAX_PATCH_BYTES, collect, read_code
 
 
-def git(root: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", root, *arguments], check=True, capture_output=True, text=True).stdout
-
-
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """A commit of a few files; `read_code` takes it for the checkout. No setting of the user counts."""
-    for name in [name for name in os.environ if name.startswith("GIT_")]:
-        monkeypatch.delenv(name)
-    settings = tmp_path / "gitconfig"
-    settings.write_text("[user]\n\tname = A\n\temail = a@example.org\n[init]\n\tdefaultBranch = main\n")
-    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
-    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    without_settings(monkeypatch, tmp_path)
     root = tmp_path / "checkout"
     root.mkdir()
     git(root, "init", "--quiet")
