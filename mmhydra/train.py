@@ -35,19 +35,19 @@ def main() -> int:
 
 def handle(requests: Sequence[Request]) -> ExitCode:
     """Prints or runs the points of a command line. Raises UserError with all that is wrong."""
-    dry = [request for request in requests if request.dry_run == "config"]
-    for request in dry:
+    starting = [request for request in requests if request.dry_run is None]
+    for request in (request for request in requests if request.dry_run == "config"):
         print(f"run id: {name_or_reason(request.config)}", file=sys.stderr)
         print(f"size: {preview(request.config)}", file=sys.stderr)
         if not _is_printed(to_yaml(request.config)):
             return ExitCode.FAILED
-    if len(dry) == len(requests):
+    if not starting:
         return ExitCode.DONE
     # Here, not above: numpy, tokenizers and rich take longer to import than a dry run takes in all.
     from mmhydra.launch.submit import submit
 
     startup.finished()
-    return submit([request for request in requests if request not in dry])
+    return submit(starting)
 
 
 def _is_printed(text: bytes) -> bool:
