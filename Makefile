@@ -35,7 +35,7 @@ lint: venv-test ## ruff, mypy, import contracts
 	$(BIN)/lint-imports
 
 golden: venv-test ## write the golden files anew; look at the diff before you commit it
-	$(BIN)/python -m pytest tests/config --update-golden
+	$(BIN)/python -m pytest tests/config tests/unit/launch/test_batch_script.py --update-golden
 
 clean: ## remove the environment; runs and data stay
 	rm -rf $(VENV)

@@ -9,6 +9,10 @@ VERBS = {
     "train": "compose, check, freeze and run: mmhydra train model=debug",
     "explain": "who set each value of a command line, and what it replaced",
     "diff": "what differs between two runs, checkpoints, command lines or revisions of conf/",
+    "status": "how a run is, how it came here, what to type next",
+    "logs": "what a run prints, also while it runs",
+    "cancel": "end the SLURM job of a run",
+    "drill": "break something under a run on the development SLURM, and measure the recovery",
     "checkpoint": "show, verify or diff checkpoints",
     "track": "replay an attempt's metrics into Aim or TensorBoard",
 }

@@ -1,61 +1,147 @@
 """The same command line under `@hydra.main`, for what only Hydra itself does: -m, --cfg, --info, --help, completion."""
 
 import os
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from unittest.mock import patch
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from mmhydra import paths
 from mmhydra.compose import (
     CONFIG_NAME,
     VERSION_BASE,
+    Request,
     known_groups,
     named,
     register_resolvers,
     require_legal,
 )
 from mmhydra.compose.arguments import Arguments
-from mmhydra.compose.command_line import parse
-from mmhydra.errors import UserError
+from mmhydra.compose.command_line import Parsed, parse
+from mmhydra.compose.launcher_keys import with_cluster_keys
+from mmhydra.errors import ExitCode, UserError
+from mmhydra.launch.verify import verified
+
+Handle = Callable[[Sequence[Request]], Sequence[ExitCode]]
+_BATCH_SIZE = "hydra.sweeper.max_batch_size"
+_FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def run_hydra(arguments: Arguments) -> list[list[str]]:
-    """Serves Hydra's flags. Returns the overrides of each point of a sweep, in order; none for flags that only print.
+class PointFailed(RuntimeError):
+    """What a sweeper gets from a point that ended with another exit code than 0."""
 
-    The points are composed by whoever runs them, as without -m: all of them are checked before the first starts.
-    Raises UserError for what is wrong with the command line.
+
+class _Application:
+    """Stands where Hydra has a task function; Hydra's launcher hands it the points of a sweep, none is composed by it.
+
+    The points are composed as without -m. All of a call are checked before the first of them starts.
+    """
+
+    def __init__(self, parsed: Parsed, arguments: Arguments, handle: Handle) -> None:
+        self.codes: list[ExitCode] = []
+        self.failure: Exception | None = None  # of ours: Hydra would tell it as its own
+        self.scratch: str | None = None  # taken away before the first point starts, as a kill would leave it behind
+        self._handle = handle
+        self._folders = arguments.config_dirs
+        search = (override for override in parsed.overrides if override.key_or_group == "hydra.searchpath")
+        self._search = [override.input_line or "" for override in search]
+        self._argv = sys.argv
+        self._full_error = {_FULL_ERROR: os.environ[_FULL_ERROR]} if _FULL_ERROR in os.environ else {}
+
+    def __call__(self, composed: DictConfig) -> None:
+        """Never called: Hydra serves no single run."""
+        raise AssertionError("a single run goes without Hydra's application")
+
+    def launch_points(self, points: Sequence[Sequence[str]]) -> list[int | Exception]:
+        """For the launcher: runs the points of one call. Returns the exit code 0 of each, or what its failure raises.
+
+        Raises UserError, before the first starts, if one of them may not.
+        """
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
+        with patch.object(sys, "argv", self._argv), patch.dict(os.environ):
+            os.environ.pop(_FULL_ERROR, None)
+            os.environ |= self._full_error
+            try:
+                requests = verified([[*point, *self._search] for point in points], self._folders)
+                codes = self._handle(requests)
+            except Exception as error:
+                self.failure = error
+                raise
+        self.codes += codes
+        return [
+            code if code == ExitCode.DONE else PointFailed(f"exit code {code}: {' '.join(point)}")
+            for code, point in zip(codes, points, strict=True)
+        ]
+
+
+def run_hydra(arguments: Arguments, handle: Handle) -> list[ExitCode]:
+    """Serves Hydra's flags. Returns the exit code of each point of a sweep, in order; none for flags that only print.
+
+    `handle` runs points that were checked. Raises UserError for what is wrong with the command line or with a point.
     """
     register_resolvers()
     texts = arguments.overrides
+    parsed = Parsed([], [])
+    is_basic = False
     if "--shell-completion" not in arguments.flags:
-        parsed = parse(arguments.overrides)
-        texts = parsed.texts
+        if arguments.is_sweep:
+            texts, notes = with_cluster_keys(texts)
+            for note in notes:  # first: what follows knows the keys of the cluster alone
+                print(f"note: {note}", file=sys.stderr)
+        parsed = parse(texts)
         require_legal(parsed, arguments.config_dirs, sweeping=arguments.is_sweep)
         for warning in parsed.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-    points: list[list[str]] = []
-
-    @hydra.main(version_base=VERSION_BASE, config_path=str(paths.config_dir()), config_name=CONFIG_NAME)
-    def application(composed: DictConfig) -> None:
-        overrides = HydraConfig.get().overrides
-        search = [text for text in overrides.hydra if text.startswith("hydra.searchpath=")]
-        points.append([*overrides.task, *search])
-
+        if arguments.is_sweep:
+            is_basic = _is_basic(parsed)
+            parsed = _in_one_batch(parsed) if is_basic else parsed
+        texts = parsed.texts
+    application = _Application(parsed, arguments, handle)
+    main = hydra.main(version_base=VERSION_BASE, config_path=str(paths.config_dir()), config_name=CONFIG_NAME)
     with (
         tempfile.TemporaryDirectory(prefix="mmhydra-sweep-") as scratch,
         named(texts, None, lambda: known_groups(arguments.config_dirs)),
     ):
+        application.scratch = scratch if is_basic else None  # another sweeper may write into it at its end
         try:
-            _serve(application, [*arguments.flags, *texts], scratch if arguments.is_sweep else None)
+            _serve(main(application), [*arguments.flags, *texts], scratch if arguments.is_sweep else None)
+        except PointFailed:  # the sweeper looked at it; all points of its call have run
+            pass
         except SystemExit as end:
             if end.code:
                 raise UserError("Hydra refuses this command line") from end
-    return points
+        except Exception:
+            if application.failure is None:
+                raise
+    if application.failure is not None:
+        raise application.failure
+    return application.codes
+
+
+def _is_basic(parsed: Parsed) -> bool:
+    """Whether Hydra's own sweeper runs; another one may choose points by the results of those before."""
+    chosen = [override.value() for override in parsed.overrides if override.key_or_group == "hydra/sweeper"]
+    if chosen in ([], ["basic"]):
+        return True
+    told = f"hydra/sweeper={chosen[0]}: each batch of points is checked before its first one starts"
+    print(f"note: {told}", file=sys.stderr)
+    return False
+
+
+def _in_one_batch(parsed: Parsed) -> Parsed:
+    """Without the batches of the basic sweeper: those would start before the points of the next ones are checked.
+
+    Batches have no other meaning here: local points run one after another anyway.
+    """
+    kept = [override for override in parsed.overrides if override.key_or_group != _BATCH_SIZE]
+    if len(kept) < len(parsed.overrides):
+        print(f"note: {_BATCH_SIZE} changes nothing: all points are checked before the first starts", file=sys.stderr)
+    return Parsed(kept, parsed.warnings)
 
 
 def _serve(application: Callable[[], None], arguments: list[str], scratch: str | None) -> None:
@@ -64,7 +150,6 @@ def _serve(application: Callable[[], None], arguments: list[str], scratch: str |
     sweep = kept if scratch is not None else []
     with (
         patch.object(sys, "argv", [sys.argv[0], *arguments, *sweep]),
-        # Else Hydra prints its errors in its own words and ends.
-        patch.dict(os.environ, {"HYDRA_FULL_ERROR": "1"}),
+        patch.dict(os.environ, {_FULL_ERROR: "1"}),  # else Hydra prints its errors in its own words and ends
     ):
         application()

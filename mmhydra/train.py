@@ -22,10 +22,10 @@ def main() -> int:
         if arguments.flags:
             from mmhydra.hydra_app import run_hydra  # Hydra's application takes longer to import than a dry run may add
 
-            points = run_hydra(arguments)
+            codes = run_hydra(arguments, handle)
         else:
-            points = [arguments.overrides]
-        return handle(verified(points, arguments.config_dirs))
+            codes = handle(verified([arguments.overrides], arguments.config_dirs))
+        return next((code for code in codes if code != ExitCode.DONE), ExitCode.DONE)
     except UserError as error:
         return refuse(error)
     except KeyboardInterrupt:
@@ -33,21 +33,30 @@ def main() -> int:
         return ExitCode.FAILED
 
 
-def handle(requests: Sequence[Request]) -> ExitCode:
-    """Prints or runs the points of a command line. Raises UserError with all that is wrong."""
+def handle(requests: Sequence[Request]) -> list[ExitCode]:
+    """Prints or runs the points of a command line. Returns the exit code of each; raises UserError."""
+    if not all(_is_shown(request) for request in requests if request.dry_run is not None):
+        return [ExitCode.FAILED] * len(requests)
     starting = [request for request in requests if request.dry_run is None]
-    for request in (request for request in requests if request.dry_run == "config"):
-        print(f"run id: {name_or_reason(request.config)}", file=sys.stderr)
-        print(f"size: {preview(request.config)}", file=sys.stderr)
-        if not _is_printed(to_yaml(request.config)):
-            return ExitCode.FAILED
     if not starting:
-        return ExitCode.DONE
+        return [ExitCode.DONE] * len(requests)
     # Here, not above: numpy, tokenizers and rich take longer to import than a dry run takes in all.
     from mmhydra.launch.submit import submit
 
     startup.finished()
-    return submit(starting)
+    codes = iter(submit(starting))
+    return [next(codes) if request.dry_run is None else ExitCode.DONE for request in requests]
+
+
+def _is_shown(request: Request) -> bool:
+    """Prints what a dry run asks for. False if it can't be written."""
+    if request.dry_run == "sbatch":
+        from mmhydra.launch.dry_run import script_of  # submitit, as above
+
+        return _is_printed(script_of(request).encode())
+    print(f"run id: {name_or_reason(request.config)}", file=sys.stderr)
+    print(f"size: {preview(request.config)}", file=sys.stderr)
+    return _is_printed(to_yaml(request.config))
 
 
 def _is_printed(text: bytes) -> bool:

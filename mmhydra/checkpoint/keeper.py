@@ -27,6 +27,7 @@ from mmhydra.checkpoint.verify import require_same_run, require_same_weights, re
 from mmhydra.config.schema import RunConfig
 from mmhydra.files import write_atomic
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt
+from mmhydra.run.lease import JobLease
 
 REJECTED_STAMP = "stamp.rejected.json"
 
@@ -55,8 +56,14 @@ class Keeper:
         self._config, self._text = attempt.read_frozen()
         self._provenance: dict[str, Any] = attempt.provenance()
         self._folder = attempt.run.checkpoints
+        self._lease = JobLease.of(attempt)
         self._parent: Parent | None = None
         self._lineage: list[Parent] = []
+
+    @property
+    def samples_per_step(self) -> int:
+        """Sequences of one optimizer step."""
+        return self._config.training.global_batch_size
 
     def step_to_resume(self) -> int:
         """The newest step whose checkpoint is whole and of this run; -1 if the run has none.
@@ -138,9 +145,16 @@ class Keeper:
         if folder.is_dir():
             shutil.rmtree(folder)
 
+    def discard(self, step: int) -> None:
+        """Removes what there is of a step that could not be saved."""
+        folder = step_folder(self._folder, step)
+        if not (folder / STAMP).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _require_newest(self) -> None:
         newest = self._attempt.run.attempts[-1]
-        if newest.number != self._attempt.number:
+        # A network file system may show an old listing for a while; a file that is opened is looked at anew.
+        if newest.number != self._attempt.number or (self._lease is not None and not self._lease.is_ours()):
             raise Superseded(f"attempt {newest.number} has taken over this run; attempt {self._attempt.number} ends")
 
     def stamp(self, step: int, sample: int) -> None:

@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, OverrideType, Sweep
 from hydra.errors import HydraException
 
+from mmhydra.compose import launcher_keys
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.typed import COMMAND_KEYS, is_known, nearest, no_such_choice, no_such_key, takes
@@ -152,6 +153,9 @@ def _of_hydra(override: Override, files: Any) -> Iterator[Problem]:
         if "/" in key and not override.is_delete() and not files.config_exists(f"{key}/{choice}"):
             legal = files.get_group_options(key)
             yield Problem((key,), no_such_choice(key, str(choice), legal), rule="unknown_choice")
+        return
+    if key.startswith(launcher_keys.PREFIX):  # with -m it is read as the key of the cluster
+        yield Problem((key,), f"it is for -m alone; {launcher_keys.cure(key)}", rule="hydra_key")
         return
     cure = next((text for start, text in _CURES.items() if key == start or key.startswith(f"{start}.")), None)
     near = nearest(key, HYDRA_KEYS)

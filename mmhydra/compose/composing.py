@@ -177,11 +177,13 @@ def _to_request(tree: dict[str, Any], parsed: Parsed, origins: LazyProvenance, c
         origins=origins,
         config_dirs=tuple(config_dirs),
         warnings=tuple(parsed.warnings),
+        code_is_frozen=command["code"] == "frozen",
     )
 
 
 _COMMAND_VALUES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
-    "dry_run": (lambda value: value in ("config", None), "config and null", "config"),
+    "dry_run": (lambda value: value in ("config", "sbatch", None), "config, sbatch and null", "config"),
+    "code": (lambda value: value in ("frozen", None), "frozen and null", "frozen"),
     "confirm": (lambda value: value is None or isinstance(value, bool), "true and false", "true"),
     "resume": (lambda value: value is None, "run directories, on the command line alone", "outputs/NAME/RUN_ID"),
     "extend": (lambda value: value is None, "run directories, on the command line alone", "outputs/NAME/RUN_ID"),

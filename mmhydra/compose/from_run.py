@@ -55,11 +55,12 @@ def request(parsed: Parsed) -> Request | None:
     return Request(
         config=_resumed(attempt, run, changes) if resumes else _extended(attempt, place, changes, origins),
         overrides=tuple(parsed.texts),
-        dry_run=_value(command, "dry_run", ("config", None)),
+        dry_run=_value(command, "dry_run", ("config", "sbatch", None)),
         confirm=bool(_value(command, "confirm", (True, False, None))),
         origins=origins,
         warnings=tuple(parsed.warnings),
         run=run if resumes else None,
+        code_is_frozen=_value(command, "code", ("frozen", None)) == "frozen",
     )
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mmhydra.compose.command_line import CHOSEN
+from mmhydra.compose.loader import known_clusters
 from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, Origins, Problem
 from mmhydra.config.typed import COMMAND_KEYS, is_known, no_such_key, to_run_config
@@ -30,6 +31,8 @@ _OVERRIDE_IN_FILE = re.compile(r"In '([^']+)': Could not override '([^'@]+)(@[^'
 _COMPOSING = re.compile(r": \w+ raised while composing config:")
 _MAX_PROBLEMS = 50
 _CLUSTER = "MMHYDRA_CLUSTER"  # conf/config.yaml reads it
+_SLURM = "cluster.slurm"  # a section that is null where jobs are not submitted
+_OPEN = (f"{_SLURM}.environment", f"{_SLURM}.additional_parameters")  # sections whose keys are anybody's
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def _told(
         return UserError(_yaml(error))
     if unknown := _UNKNOWN_KEY.match(str(error)):
         key = unknown.group(1)
-        text = _switched_off(key, groups()) if is_known(key) else no_such_key(key)
+        text = _not_there(key, error, groups()) if is_known(key) else no_such_key(key)
         return ConfigError([Problem((key,), text, rule="unknown_key")], origins)
     if absent := _NOTHING_TO_DELETE.match(str(error)):
         key = absent.group(1)
@@ -102,12 +105,27 @@ def _too_deep(error: RecursionError) -> str:
     return f"it is nested too deeply, or refers to itself{by}"
 
 
-def _switched_off(key: str, groups: Mapping[str, Sequence[str]]) -> str:
-    """The schema has the key, so the section that it stands in is null."""
+def _not_there(key: str, error: Exception, groups: Mapping[str, Sequence[str]]) -> str:
+    """The schema has the key, so a section around it is null, or it is one of those that anybody names."""
     section, _, leaf = key.rpartition(".")
+    absent = next((inner.full_key for inner in _chain(error) if isinstance(inner, OmegaConfBaseException)), None) or key
+    if absent.rpartition(".")[0] == _SLURM:
+        return f"this cluster has no SLURM, so it has no {leaf}; choose one that has{_slurm_clusters(groups)}"
+    open_section = absent.rpartition(".")[0]
+    if open_section in _OPEN and open_section == key:
+        return f"{key} is open to names of your own, each of which is added: type +{absent}=VALUE"
+    if section in _OPEN:
+        return f"{section} has no {leaf} yet; to add it, type +{key}=VALUE"
     group, _, choice = section.rpartition(".")
     cure = f"type {group}={choice}, or " if choice in groups.get(group, []) else "type "
     return f"{section} is null here, so it has no {leaf}; {cure}'{section}={{{leaf}: VALUE}}'"
+
+
+def _slurm_clusters(groups: Mapping[str, Sequence[str]]) -> str:
+    known = known_clusters()
+    without = [name for name, cluster in known.items() if cluster.slurm is None]
+    legal = [name for name in groups.get("cluster", list(known)) if name not in without]
+    return f": type cluster=NAME (legal: {', '.join(legal)})" if legal else ": type cluster=NAME"
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -9,7 +9,7 @@ from mmhydra.config.explain import Clash, Provenance
 from mmhydra.config.schema import RunConfig
 from mmhydra.run.directory import RunDirectory
 
-DryRun = Literal["config"] | None
+DryRun = Literal["config", "sbatch"] | None
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Request:
     config_dirs: tuple[Path, ...] = ()
     warnings: tuple[str, ...] = ()
     run: RunDirectory | None = None
+    code_is_frozen: bool = False  # the code of the attempt before, whatever the checkout holds now
 
     @property
     def cluster_is_explicit(self) -> bool:

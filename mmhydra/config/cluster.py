@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mmhydra.config.base import Legacy, Name, PositiveCount, PositiveFloat, Section
+from mmhydra.config.slurm import Slurm
 
 
 class PeakFlops(Section):
@@ -41,6 +42,7 @@ class Cluster(Section):
     confirm_gpu_hours: Annotated[PositiveFloat | None, Legacy(1000.0)]  # a start above it needs confirm=true
     compile: bool  # torch.compile; not with emulated float8
     cuda_graphs: Annotated[bool, Legacy(False)]  # not with pipeline stages
+    slurm: Annotated[Slurm | None, Legacy(None)]  # null: not submitted to SLURM
 
     @property
     def num_gpus(self) -> int | None:

@@ -15,6 +15,7 @@ from mmhydra.config.cluster import Cluster
 from mmhydra.config.facts import Facts
 from mmhydra.config.problems import Problem
 from mmhydra.config.schema import RunConfig
+from mmhydra.config.slurm_rules import SLURM_RULES
 
 Rule = Callable[[RunConfig, Facts], Iterator[Problem]]
 
@@ -618,6 +619,7 @@ RULES: tuple[Rule, ...] = (
     retention,
     start,
     folders,
+    *SLURM_RULES,
 )
 
 

@@ -7,6 +7,7 @@ the job reads the variable where it uses the value.
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from mmhydra.errors import UserError
@@ -57,6 +58,14 @@ def find_in_patch(patch: bytes, folder: str) -> Iterator[Finding]:
         if ALLOW not in text:
             for kind in _kinds(_REFERENCE.sub("", text), file):
                 yield Finding(f"{folder}/{file}:{line}", f"{kind}; take it out, or mark a harmless line with `{ALLOW}`")
+
+
+def find_in_file(path: Path) -> Iterator[Finding]:
+    """Secrets in a text file, by file and line."""
+    for number, text in enumerate(path.read_text(errors="replace").split("\n"), 1):
+        if ALLOW not in text:
+            for kind in _kinds(_REFERENCE.sub("", text), path.name):
+                yield Finding(f"{path}:{number}", f"{kind}; take it out, or mark a harmless line with `{ALLOW}`")
 
 
 def _added_lines(patch: str) -> Iterator[tuple[str, int, str]]:

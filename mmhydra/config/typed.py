@@ -1,7 +1,7 @@
 """From a plain tree to a RunConfig, or to every key that is unknown, missing or of a wrong type."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -12,10 +12,12 @@ from mmhydra.config.base import sections_in
 from mmhydra.config.problems import ConfigError, Origins, Problem
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.secrets import find_in_values
+from mmhydra.config.slurm_rules import LEGAL_OPTIONS
 
 # Keys of the command: taken out of what Hydra composed before the config of the run is made.
-COMMAND_KEYS = ("dry_run", "confirm", "resume", "extend")
+COMMAND_KEYS = ("dry_run", "confirm", "resume", "extend", "code")
 _NEAR = 3  # suggestions at most
+_FAR = 0.13  # less like than the best by so much is noise: `code` for `modle`
 # What other trainers call it.
 _SYNONYMS = {
     "learning_rate": "optim.lr",
@@ -42,7 +44,45 @@ _SYNONYMS = {
     "tensor_parallel": "parallel.tp",
     "pipeline_parallel": "parallel.pp",
     "data_parallel": "parallel.dp",
+    # hydra-submitit-launcher and sbatch
+    "time": "cluster.time_limit_min",
+    "timeout": "cluster.time_limit_min",
+    "timeout_min": "cluster.time_limit_min",
+    "time_limit": "cluster.time_limit_min",
+    "walltime": "cluster.time_limit_min",
+    "ntasks": "cluster.gpus_per_node",
+    "tasks_per_node": "cluster.gpus_per_node",
+    "ntasks_per_node": "cluster.gpus_per_node",
+    "gpus_per_task": "cluster.gpus_per_node",
+    "nnodes": "cluster.nodes",
+    "queue": "cluster.partition",
+    "mem": "cluster.slurm.mem_gb",
+    "memory": "cluster.slurm.mem_gb",
+    "mem_per_node": "cluster.slurm.mem_gb",
+    "cpus": "cluster.slurm.cpus_per_task",
+    "cpus_per_gpu": "cluster.slurm.cpus_per_task",
+    "signal": "cluster.slurm.signal_delay_s",
+    "signal_delay": "cluster.slurm.signal_delay_s",
+    "max_num_timeout": "cluster.slurm.max_attempts_without_progress",
+    "no_requeue": "cluster.slurm.requeue",
+    "additional_args": "cluster.slurm.additional_parameters",
+    "sbatch_args": "cluster.slurm.additional_parameters",
+    "srun_args": "cluster.slurm.srun_args",
+    "env": "cluster.slurm.environment",
+    "env_vars": "cluster.slurm.environment",
+    "env_setup": "cluster.slurm.setup",
+    "modules": "cluster.slurm.setup",
+    "container": "cluster.slurm.container_image",
+    "image": "cluster.slurm.container_image",
+    "mounts": "cluster.slurm.container_mounts",
+    "nodefile": "cluster.slurm.nodelist",
+    "exclude_nodes": "cluster.slurm.exclude",
+    "interpreter": "cluster.slurm.python",
+    "job_name": "name",
 }
+# Other launchers have other names for what stands in these, so likeness alone finds too little.
+_LISTED = ("cluster", "cluster.slurm")
+_OPTIONS = "cluster.slurm.additional_parameters"
 _FILLERS = {"n", "num", "max", "min", "per"}  # words of names that say nothing of what is meant
 _INT64 = 2**63
 
@@ -61,8 +101,23 @@ def problems_of(error: ValidationError) -> Iterator[Problem]:
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
         by_key.setdefault(key, []).append(fault)
+    missing = [key for key, (first, *_) in by_key.items() if first["type"] == "missing"]
+    for section in _LISTED:
+        absent = [key for key in missing if key.rpartition(".")[0] == section]
+        if len(absent) > 1:  # a file of one's own, which lacks most of them
+            for key in absent:
+                del by_key[key]
+            yield Problem((section,), _absent(section, absent), rule="schema")
     for key, (first, *others) in by_key.items():
         yield Problem((key,), _fault(key, first, others), rule="schema")
+
+
+def _absent(section: str, absent: Sequence[str]) -> str:
+    names = ", ".join(key.rpartition(".")[2] for key in absent)
+    return (
+        f"no value for {names}; every value comes from a YAML file or the command line. In a file, defaults: [h100_64] "
+        "as its first line has them all; on the command line, choose cluster=NAME that has"
+    )
 
 
 def _fault(key: str, first: Any, others: Sequence[Any]) -> str:
@@ -73,6 +128,11 @@ def _fault(key: str, first: Any, others: Sequence[Any]) -> str:
             return f"a dot in a name makes no section in YAML; write {nested}"
         return no_such_key(key)
     if first["type"] == "missing":
+        if key == "cluster.slurm":
+            return (
+                "no value; a cluster without SLURM has slurm: null, one with it a section: write defaults: [h100_64] "
+                "as the first line of its file, or copy the section of conf/cluster/slurm_dev.yaml"
+            )
         return "no value; every value comes from a YAML file or the command line"
     if first["type"] in ("model_type", "dict_type"):
         return f"this is a section, not a value; type one of its keys, such as {_example(key)}"
@@ -101,8 +161,28 @@ def no_such_key(key: str, groups: Sequence[str] = ()) -> str:
     """The message for a key that does not exist, with the nearest that do."""
     number = next((part for part in key.split(".") if part.isdecimal()), "0")
     elements = [name.replace(".0", f".{number}", 1) for name in _element_keys()]
-    near = nearest(key, [*COMMAND_KEYS, *known_keys(), *groups, *elements])
+    section = _listed_section(key)
+    near = _option_of(key) if section else []
+    near = near or nearest(key, [*COMMAND_KEYS, *known_keys(), *groups, *elements])
+    if section:
+        legal = [name.rpartition(".")[2] for name in known_keys() if name.rpartition(".")[0] == section]
+        near = [name for name in near if name not in _LISTED]
+        return f"no such key{f'; {_or(near)}' if near else ''} (keys of {section}: {', '.join(legal)})"
     return f"no such key; {_or(near)}" if near else "no such key; dry_run=config prints all keys"
+
+
+def _listed_section(key: str) -> str:
+    """The innermost section around a wrong key whose keys a message lists; empty for those that it doesn't."""
+    parts = key.split(".")[:-1]
+    around = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((section for section in around if section in _LISTED), "")
+
+
+def _option_of(key: str) -> list[str]:
+    """Where an option of sbatch goes that has no key of its own."""
+    last = key.rpartition(".")[2]
+    is_option = last.replace("_", "-") in LEGAL_OPTIONS and last not in _SYNONYMS
+    return [f"+{_OPTIONS}.{last}"] if is_option else []
 
 
 def no_such_choice(group: str, choice: str, choices: Sequence[str]) -> str:
@@ -126,6 +206,9 @@ def nearest(key: str, known: Sequence[str]) -> list[str]:
     if not same_word and synonym in known:
         return [synonym]
     alike = get_close_matches(key, known, _NEAR)
+    if len(alike) > 1 and "." not in key:
+        likeness = {name: SequenceMatcher(None, name, key).ratio() for name in alike}
+        alike = [name for name in alike if likeness[name] > likeness[alike[0]] - _FAR]
     if not same_word and not alike:
         alike = [words[word] for word in get_close_matches(last, list(words), 1, cutoff=0.75)]
     if not same_word and not alike:

@@ -1,13 +1,16 @@
 """Turns a checked request into a frozen attempt: data, identity, run directory, provenance."""
 
+import socket
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mmhydra.checkpoint.stamp import CheckpointError, stamped_steps, step_folder
 from mmhydra.checkpoint.verify import faults
-from mmhydra.compose import Request
+from mmhydra.compose import Request, newest_frozen
 from mmhydra.config import secrets
 from mmhydra.config.differences import differences
 from mmhydra.config.frozen import config_sha256, to_yaml
@@ -19,7 +22,8 @@ from mmhydra.errors import UserError
 from mmhydra.launch.naming import name_run
 from mmhydra.run.directory import Attempt, RunDirectory
 from mmhydra.run.identity import Identity, identify
-from mmhydra.run.provenance import collect, read_code, read_config_folder
+from mmhydra.run.provenance import collect, read_code, read_config_folder, store_code, store_config_folder
+from mmhydra.run.snapshot import snapshot_of, yaml_files
 from mmhydra.run.status import read_status
 
 
@@ -92,10 +96,17 @@ class Origin:
     patches: dict[str, bytes]
 
 
-def read_origin(request: Request) -> Origin:
-    """The code and the user's config folders as they are now. Raises SecretError for a secret in a patch."""
+def read_origin(request: Request, run: RunDirectory) -> Origin:
+    """The code and the user's config folders as they are now, which are stored; or those of the attempt before.
+
+    Raises SecretError for a secret in a patch, before anything is stored.
+    """
+    if request.code_is_frozen:
+        return _frozen_origin(run)
+    outputs = Path(request.config.paths.outputs)
     code, patch = read_code()
-    patches, folders = {"code.patch": patch}, []
+    patches: dict[str, bytes] = {"code.patch": patch}
+    folders: list[dict[str, Any]] = []
     for number, folder in enumerate(request.config_dirs, 1):
         state, changes = read_config_folder(folder)
         folders.append(asdict(state))
@@ -106,7 +117,30 @@ def read_origin(request: Request) -> Origin:
         for name, changes in patches.items()
         for finding in secrets.find_in_patch(changes, name[: -len(".patch")])
     )
-    return Origin({"config_folders": folders, **collect(code)}, patches)
+    secrets.refuse(  # what git has is no secret any more, and what it has not is in the patches
+        finding
+        for recorded, folder in zip(folders, request.config_dirs, strict=True)
+        if recorded["commit"] is None
+        for file in yaml_files(folder)
+        for finding in secrets.find_in_file(file)
+    )
+    for recorded, folder in zip(folders, request.config_dirs, strict=True):
+        recorded["snapshot"] = str(store_config_folder(folder, outputs).path)
+    return Origin({"config_folders": folders, **collect(code, store_code(code, outputs))}, patches)
+
+
+def _frozen_origin(run: RunDirectory) -> Origin:
+    """The code of the newest attempt of the run that goes on. Raises UserError if it is not at hand any more."""
+    if not run.attempts:
+        raise UserError(f"code=frozen: {run.path} has no attempt yet whose code could be taken; leave it out")
+    before = newest_frozen(run)
+    provenance = before.provenance()
+    snapshot = snapshot_of(provenance)
+    if snapshot is None:
+        raise UserError(f"code=frozen: {before.path} was frozen by a version that stored no code; leave it out")
+    snapshot.require_intact()
+    now = {"created": datetime.now(UTC).isoformat(), "argv": sys.argv, "host": socket.gethostname()}
+    return Origin({**provenance, **now}, {patch.name: patch.read_bytes() for patch in before.patches})
 
 
 def freeze(plan: Plan, origin: Origin) -> Attempt:
@@ -115,13 +149,13 @@ def freeze(plan: Plan, origin: Origin) -> Attempt:
     plan.run.create(plan.identity)
     attempt = plan.run.new_attempt()
     provenance = {
+        **origin.provenance,
         "run_id": plan.identity.run_id,
         "run_name": plan.config.name,
         "attempt": attempt.number,
         "config_sha256": config_sha256(text),
         "manifests": digests(plan.manifests),
         "vocabulary": {name: manifest.vocabulary.digest for name, manifest in sorted(plan.manifests.items())},
-        **origin.provenance,
     }
     attempt.freeze(text, plan.request.overrides, provenance, origin.patches)
     return attempt

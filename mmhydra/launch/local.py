@@ -1,7 +1,6 @@
 """Runs an attempt on this machine: torch elastic starts the workers, this process only watches their files."""
 
 import ctypes
-import json
 import os
 import re
 import signal
@@ -14,10 +13,10 @@ from pathlib import Path
 
 from mmhydra.config.schema import RunConfig
 from mmhydra.errors import ExitCode
-from mmhydra.files import write_json
 from mmhydra.launch.progress import Progress
 from mmhydra.run.directory import Attempt
-from mmhydra.run.status import read_status
+from mmhydra.run.outcome import Failure, conclude, judge, of_signal
+from mmhydra.run.snapshot import snapshot_of
 
 _POLL_S = 0.1
 _GRACE_S = 30.0
@@ -32,7 +31,7 @@ def run_local(attempt: Attempt, config: RunConfig, progress: Progress) -> ExitCo
             command(attempt, config.world_size),
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment(config, os.environ),
+            env=environment(config, os.environ) | code_variables(attempt),
             preexec_fn=_die_with_parent,
         )
     try:
@@ -69,7 +68,7 @@ def _sigterm_interrupts() -> Iterator[None]:
 def _write_outcome(attempt: Attempt, code: ExitCode, message: str) -> None:
     """What the launcher saw: rank 0 can't write its status any more when it is killed."""
     try:
-        write_json(attempt.outcome, {"exit_code": int(code), "message": message})
+        conclude(attempt, code, message)
     except OSError as error:  # a full disk must not hide how the run ended
         print(f"warning: {attempt.outcome} could not be written: {error}", file=sys.stderr)
 
@@ -85,10 +84,16 @@ def environment(config: RunConfig, inherited: Mapping[str, str]) -> dict[str, st
     variables = dict(inherited)
     threads = max(1, (os.cpu_count() or 1) // config.world_size)
     variables.setdefault("OMP_NUM_THREADS", str(threads))
-    variables["MMHYDRA_DIE_WITH_PARENT"] = "1"
+    variables["MMHYDRA_DIE_WITH_PARENT"] = "torchrun"  # whose process id nobody knows yet
     if config.cluster.device == "cpu":
         variables["CUDA_VISIBLE_DEVICES"] = ""
     return variables
+
+
+def code_variables(attempt: Attempt) -> dict[str, str]:
+    """What makes Python import the code that the attempt was frozen with."""
+    snapshot = snapshot_of(attempt.provenance())
+    return {} if snapshot is None else snapshot.variables(os.environ)
 
 
 def _die_with_parent() -> None:
@@ -106,35 +111,17 @@ def _end(agent: "subprocess.Popen[bytes]") -> None:
 
 def _outcome(attempt: Attempt, returncode: int, log: Path) -> tuple[ExitCode, str]:
     """The agent says only that some rank failed; the ranks themselves say how, but for those that were killed."""
-    status = read_status(attempt.status)
-    if returncode == 0 and status is not None and status.exit_code == ExitCode.DONE:
-        return ExitCode.DONE, "the run is complete"
     killed = _killed_rank(log)
     if killed is not None:
-        return ExitCode.FAILED, killed
-    return first_failure(attempt) or (
-        ExitCode.FAILED,
-        f"the workers ended without a word (exit code {returncode}); see {log}",
-    )
+        killed.write(attempt)
+    return judge(attempt, returncode)
 
 
-def _killed_rank(log: Path) -> str | None:
+def _killed_rank(log: Path) -> Failure | None:
     """The rank that torch elastic saw die of a signal before any other ended; the others only lost their peer."""
     text = log.read_text(errors="replace") if log.is_file() else ""
     root_cause = text.rpartition("Root Cause")[2]
     found = re.search(r"rank\s*: (\d+).*?exitcode\s*: -(\d+)", root_cause, re.DOTALL)
     if found is None:
         return None
-    rank, number = int(found[1]), int(found[2])
-    hint = "; the host may be out of memory" if number == signal.SIGKILL else ""
-    return f"rank {rank} was ended by {signal.Signals(number).name}{hint} (see {log})"
-
-
-def first_failure(attempt: Attempt) -> tuple[ExitCode, str] | None:
-    """Exit code and message of the rank that failed first; the others mostly fail because of it."""
-    failures = [json.loads(path.read_text()) for path in sorted((attempt.path / "failures").glob("rank-*.json"))]
-    if not failures:
-        return None
-    first = min(failures, key=lambda failure: failure["time"])
-    log = attempt.logs / f"rank-{first['rank']:04d}.log"
-    return ExitCode(first["exit_code"]), f"{first['message']}\n(rank {first['rank']}, see {log})"
+    return of_signal(int(found[1]), int(found[2]), log.stat().st_mtime)

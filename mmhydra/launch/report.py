@@ -1,5 +1,7 @@
 """The panel at the end of a run: where things are, how well it learned, what to type next."""
 
+import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from mmhydra.data.manifest import Manifest
 from mmhydra.launch.freeze import Plan
 from mmhydra.launch.progress import Progress, show_end
 from mmhydra.paths import short
-from mmhydra.run.directory import Attempt
+from mmhydra.run.directory import FROZEN_CONFIG, Attempt
 from mmhydra.track.jsonl import read_jsonl
 
 
@@ -36,6 +38,24 @@ def show_result(console: Console, planned: Plan, title: str) -> None:
     rows |= _failed_trackers(attempt)
     commands["another run"] = f"{python} -m mmhydra.train optim.lr=1e-3"
     show_end(console, f"run {planned.identity.run_id}: {title}", rows, commands)
+
+
+def show_submitted(console: Console, attempt: Attempt) -> None:
+    """Shows what was submitted, and what to type next: this process is not needed any more."""
+    job_id = json.loads(attempt.submitted.read_text())["job_id"]
+    rows = {
+        "job": job_id,
+        "run directory": short(attempt.run.path),
+        "frozen config": short(attempt.path / FROZEN_CONFIG),
+        "batch script": short(attempt.run.slurm / f"{job_id}_submission.sh"),
+    }
+    python, place = (shlex.quote(short(path)) for path in (Path(sys.executable), attempt.run.path))
+    commands = {
+        "how is it": f"{python} -m mmhydra.status {place} --watch",
+        "what does it print": f"{python} -m mmhydra.logs {place} -f",
+        "end it": f"{python} -m mmhydra.cancel {place}",
+    }
+    show_end(console, f"run {attempt.run.path.name}: submitted as job {job_id}", rows, commands)
 
 
 def _against_entropy(loss: float, manifests: list[Manifest]) -> dict[str, str]:

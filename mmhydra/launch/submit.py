@@ -1,5 +1,6 @@
 """The one way from requests to runs: for a single command, for -m, and for studies."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -18,8 +19,9 @@ from mmhydra.launch.freeze import Plan, freeze, plan, read_origin
 from mmhydra.launch.local import run_local
 from mmhydra.launch.preview import preview, unconfirmed
 from mmhydra.launch.progress import Progress
-from mmhydra.launch.report import show_result
+from mmhydra.launch.report import show_result, show_submitted
 from mmhydra.launch.siblings import closest
+from mmhydra.launch.slurm import batch_job, require_no_job, submit_attempt
 from mmhydra.launch.verify import verify_with_data
 from mmhydra.paths import short
 from mmhydra.run.lease import hold
@@ -32,10 +34,10 @@ _WHAT_NOW = {
 }
 
 
-def submit(requests: Sequence[Request]) -> ExitCode:
-    """Runs local requests one after another; a failed one does not stop the rest.
+def submit(requests: Sequence[Request]) -> list[ExitCode]:
+    """Runs local requests one after another, and submits the others; a failed one does not stop the rest.
 
-    Returns the first exit code that is not 0. Raises UserError, before the first starts, if one of them may not.
+    Returns the exit code of each. Raises UserError, before the first starts, if one of them may not.
     """
     for request in requests:
         require_startable(request)
@@ -44,15 +46,15 @@ def submit(requests: Sequence[Request]) -> ExitCode:
         if len(requests) > 1:
             print(f"point {number} of {len(requests)}: {' '.join(request.overrides)}", flush=True)
         try:
-            codes.append(_run_one(request))
+            codes.append(_start(request))
         except UserError as error:  # what only its data could tell; the other points go on
             if len(requests) == 1:
                 raise
             codes.append(refuse(error))
-    return next((code for code in codes if code is not ExitCode.DONE), ExitCode.DONE)
+    return codes
 
 
-def _run_one(request: Request) -> ExitCode:
+def _start(request: Request) -> ExitCode:
     console = Console(highlight=False, soft_wrap=True)
     planned = plan(request, lambda text: console.print(text, markup=False))
     verify_with_data(request, planned.manifests)
@@ -63,19 +65,27 @@ def _run_one(request: Request) -> ExitCode:
         return ExitCode.DONE
     console.print(str(preview(request.config)), markup=False)
     require_secrets(request.config.track)
-    origin = read_origin(request)
+    require_no_job(run)
+    origin = read_origin(request, run)
     _tell_sibling(console, planned)
     run.create(planned.identity)
     with hold(run) as lease:
+        require_no_job(run)  # again: another start may have submitted one meanwhile
         if planned.is_complete:  # another start finished it while this one waited for its data or its turn
             show_result(console, planned, "already complete")
             return ExitCode.DONE
+        for name in run.clear_triggers():
+            console.print(f"note: the file `{name}` of an earlier start is removed", markup=False)
         attempt = freeze(planned, origin)
         lease.started(attempt.number)
         if attempt.number > 1:
             steps = stamped_steps(run.checkpoints)
             start = f"there are checkpoints up to step {steps[-1]}" if steps else "no checkpoint was saved yet"
             console.print(f"attempt {attempt.number}: {start}", markup=False)
+        if request.config.cluster.kind == "slurm":
+            submit_attempt(attempt, batch_job(attempt, request.config))
+            show_submitted(console, attempt)
+            return ExitCode.DONE
         with Progress(console, request.config.training.num_steps) as progress:
             code = run_local(attempt, request.config, progress)
     if code is ExitCode.DONE:
@@ -122,14 +132,18 @@ def require_startable(request: Request) -> None:
     """
     config = request.config
     problems = unconfirmed(config, confirm=request.confirm)
-    if config.cluster.kind == "slurm":
+    if config.cluster.kind == "slurm" and shutil.which("sbatch") is None:
         problems.append(
             Problem(
-                ("cluster.kind",),
-                f"submitting to SLURM (cluster={config.cluster.name}) is not part of this version; "
-                "dry_run=config prints the run, cluster=local runs it here",
+                ("cluster.name", "cluster.kind"),
+                f"cluster={config.cluster.name} is reached by sbatch, which is not on the PATH of this machine; start "
+                "this on a login node, or type dry_run=sbatch to see the script, or cluster=local to run it here",
             )
         )
+    conf = config.cluster.slurm.slurm_conf if config.cluster.slurm is not None else None
+    if conf is not None and not Path(conf).is_file():  # SLURM's tools would try for a minute
+        cure = "type scripts/slurm-dev start" if Path(conf).parent.name == ".slurm-dev" else "type its path"
+        problems.append(Problem(("cluster.slurm.slurm_conf",), f"{conf} does not exist; {cure}"))
     if (
         config.cluster.kind == "local"
         and config.cluster.device == "cuda"

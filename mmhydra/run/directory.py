@@ -19,6 +19,7 @@ from mmhydra.run.identity import Identity
 _ATTEMPT = re.compile(r"\d{4,}")
 FROZEN_CONFIG = "config.yaml"
 IDENTITY = "identity.yaml"
+TRIGGERS = ("save", "stop", "drain")  # save and go on; save and end; save, end and go on elsewhere
 
 
 class RunDirectoryError(UserError):
@@ -44,6 +45,22 @@ class RunDirectory:
     def lease(self) -> Path:
         """Who may write to this run now."""
         return self.path / "lease.json"
+
+    @property
+    def slurm(self) -> Path:
+        """What submitit writes: the batch script, what it starts, and the output of both."""
+        return self.path / "slurm"
+
+    def trigger(self, name: str) -> Path:
+        """A file by which a person asks a running job for something; see `TRIGGERS`."""
+        return self.path / name
+
+    def clear_triggers(self) -> list[str]:
+        """Removes the trigger files that are there and returns their names: who starts a run wants it to run."""
+        found = [name for name in TRIGGERS if self.trigger(name).exists()]
+        for name in found:
+            self.trigger(name).unlink(missing_ok=True)
+        return found
 
     @property
     def attempts(self) -> list["Attempt"]:
@@ -146,6 +163,31 @@ class Attempt:
         return self.path / "outcome.json"
 
     @property
+    def submitted(self) -> Path:
+        """The SLURM job, written by the submitter; missing in attempts that a requeue made, and in local ones."""
+        return self.path / "submitted.json"
+
+    @property
+    def job(self) -> Path:
+        """The SLURM allocation, written by the batch script as the attempt starts."""
+        return self.path / "job.json"
+
+    @property
+    def preflight(self) -> Path:
+        """One report a node, written by it before the ranks start."""
+        return self.path / "preflight"
+
+    @property
+    def failures(self) -> Path:
+        """How each rank that failed did so, written by it or by what watches it."""
+        return self.path / "failures"
+
+    @property
+    def nodes(self) -> Path:
+        """JSON lines of step times by node, written by rank 0."""
+        return self.path / "nodes.jsonl"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.path / "logs"
@@ -184,7 +226,7 @@ class Attempt:
         if expected != {found}:
             raise AttemptError(
                 f"{self.path / FROZEN_CONFIG} was changed after it was frozen: its SHA-256 is {found}, recorded is "
-                f"{' and '.join(sorted(expected))}. Start the run again with the change as an override."
+                f"{' and '.join(sorted(expected))}. Put back what was there; a change is an override of a new start."
             )
         return from_yaml(text), text
 

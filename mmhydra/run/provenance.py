@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -15,6 +17,7 @@ from typing import Any
 
 from mmhydra import __version__, paths
 from mmhydra.errors import UserError
+from mmhydra.run.snapshot import EXPORTED, Snapshot, export_installed, export_yaml, store, yaml_files
 
 MAX_PATCH_BYTES = 10 * 1024 * 1024
 # Variables that change numbers or speed. Values only of these: an environment can hold secrets.
@@ -42,9 +45,28 @@ def read_code() -> tuple[Code, bytes]:
     return Code(commit, branch, bool(patch), _sha256(patch), None), patch
 
 
+def store_code(code: Code, outputs: Path, *, keep: bool = True) -> Snapshot:
+    """Puts the code that `read_code` found into the store; without `keep` only tells where it would be.
+
+    Raises UserError if it is not the same any more.
+    """
+    root = paths.checkout()
+    if code.commit is None or root is None:
+        return store(outputs, "code", export_installed, keep=keep)
+    with _worktree_index(root) as environment:
+        now = (_head(root)[0], _sha256(_patch(root, environment)))
+        if now != (code.commit, code.patch_sha256):
+            raise UserError(f"the code in {root} was changed while it was being recorded; start again")
+        return store(outputs, "code", lambda folder: _export(root, environment, folder), keep=keep)
+
+
 def _bounded_patch(root: Path) -> bytes:
     """The working tree's patch. Raises UserError if it is too large to go with every checkpoint."""
-    patch = _worktree_patch(root)
+    with _worktree_index(root) as environment:
+        return _bounded(root, _patch(root, environment))
+
+
+def _bounded(root: Path, patch: bytes) -> bytes:
     if len(patch) > MAX_PATCH_BYTES:
         raise UserError(
             f"the uncommitted changes of {root} are {len(patch) / 1e6:.1f} MB; a run carries at most "
@@ -68,7 +90,7 @@ class ConfigFolder:
 def read_config_folder(folder: Path) -> tuple[ConfigFolder, bytes]:
     """The state of a config folder, and its repository's patch, which is empty where the code's patch has it."""
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.yaml")):
+    for file in yaml_files(folder):
         content = file.read_bytes()
         digest.update(f"{file.relative_to(folder)} {len(content)}\n".encode() + content)
     where = str(folder.absolute())
@@ -79,6 +101,11 @@ def read_config_folder(folder: Path) -> tuple[ConfigFolder, bytes]:
     patch = _bounded_patch(root)
     state = ConfigFolder(where, digest.hexdigest(), commit, branch, bool(patch), _sha256(patch))
     return state, b"" if root == paths.checkout() else patch
+
+
+def store_config_folder(folder: Path, outputs: Path) -> Snapshot:
+    """Puts the YAML files of a config folder into the store."""
+    return store(outputs, "config", lambda into: export_yaml(folder, into))
 
 
 def _head(root: Path) -> tuple[str, str]:
@@ -101,9 +128,12 @@ def _is_git(root: Path) -> bool:
     return found.returncode == 0  # else no repository, or one without a commit
 
 
-def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None) -> bytes:
+def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None, text: bytes = b"") -> bytes:
     done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, env={**os.environ, **(environment or {})}
+        ["git", "-C", str(root), *arguments],
+        input=text,
+        capture_output=True,
+        env={**os.environ, **(environment or {})},
     )
     if done.returncode:
         why = done.stderr.decode(errors="replace").strip()
@@ -111,8 +141,9 @@ def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None)
     return done.stdout
 
 
-def _worktree_patch(root: Path) -> bytes:
-    """A binary diff from HEAD to the working tree with untracked, non-ignored files.
+@contextmanager
+def _worktree_index(root: Path) -> Iterator[dict[str, str]]:
+    """The environment in which git's index is the working tree with untracked, non-ignored files.
 
     A private index and object folder keep the user's own index and repository untouched.
     """
@@ -125,8 +156,22 @@ def _worktree_patch(root: Path) -> bytes:
         }
         _git(root, "read-tree", "HEAD", environment=environment)
         _git(root, "add", "--all", ".", environment=environment)
-        # Plumbing: `git diff` follows the user's settings (noprefix, textconv), and `git apply` then fails.
-        return _git(root, "diff-index", "-p", "--cached", "--binary", "--no-ext-diff", "HEAD", environment=environment)
+        yield environment
+
+
+def _patch(root: Path, environment: dict[str, str]) -> bytes:
+    """A binary diff from HEAD to the index.
+
+    Plumbing: `git diff` follows the user's settings (noprefix, textconv), and `git apply` then fails.
+    """
+    return _git(root, "diff-index", "-p", "--cached", "--binary", "--no-ext-diff", "HEAD", environment=environment)
+
+
+def _export(root: Path, environment: dict[str, str], folder: Path) -> None:
+    """Writes the files of the index that a job can read."""
+    names = _git(root, "ls-files", "--cached", "-z", "--", *EXPORTED, environment=environment)
+    prefix = f"--prefix={folder}/"
+    _git(root, "checkout-index", "--quiet", prefix, "-z", "--stdin", environment=environment, text=names)
 
 
 def _record_sha256() -> str | None:
@@ -142,12 +187,14 @@ def packages() -> dict[str, str]:
     return dict(sorted((dist.metadata["Name"], dist.version) for dist in metadata.distributions()))
 
 
-def collect(code: Code) -> dict[str, Any]:
+def collect(code: Code, snapshot: Snapshot) -> dict[str, Any]:
     """The part of provenance.json that describes code, command and host."""
     return {
         "created": datetime.now(UTC).isoformat(),
         "mmhydra": __version__,
-        "git": asdict(code),
+        # With the code's hash in it, which stamps copy.
+        "git": {**asdict(code), "snapshot_sha256": snapshot.sha256},
+        "snapshot": str(snapshot.path),
         "argv": sys.argv,
         "python": platform.python_version(),
         "host": socket.gethostname(),

@@ -19,6 +19,8 @@ class Status:
     exit_code: int | None  # None while it runs
     step: int
     message: str
+    rank: int | None = None  # that failed first
+    traceback: str | None = None  # of that rank
 
     def write(self, path: Path) -> None:
         """Replaces the file in one step."""

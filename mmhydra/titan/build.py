@@ -16,7 +16,6 @@ from torchtitan.config.configs import (
     TrainingConfig,
 )
 from torchtitan.distributed.activation_checkpoint import FullAC, SelectiveAC
-from torchtitan.trainer import Trainer
 
 from mmhydra.checkpoint.keeper import Event, Keeper, World
 from mmhydra.checkpoint.stamp import Mesh
@@ -28,9 +27,12 @@ from mmhydra.data.datasets import HELDOUT, TRAIN
 from mmhydra.run.directory import Attempt
 from mmhydra.titan import cpu
 from mmhydra.titan.checkpointer import StampedCheckpointManager
+from mmhydra.titan.control import Control
 from mmhydra.titan.dataloader import StreamDataLoader
 from mmhydra.titan.metrics import JsonlMetrics, RunFacts
 from mmhydra.titan.model import model_spec
+from mmhydra.titan.nodes import NodeWatch
+from mmhydra.titan.trainer import ControlledTrainer, OpenControl
 from mmhydra.titan.validator import HeldoutValidator
 from mmhydra.track.jsonl import JsonlWriter
 
@@ -61,13 +63,18 @@ class NoTokenizer(BaseTokenizer):
         raise NotImplementedError("shards hold ids")
 
 
-def trainer_config(config: RunConfig, attempt: Attempt, on_event: Event) -> Trainer.Config:
+def trainer_config(
+    config: RunConfig, attempt: Attempt, on_event: Event, open_control: OpenControl
+) -> ControlledTrainer.Config:
     """The trainer of a frozen attempt. Nothing is opened or computed yet."""
     training, dp = config.training, config.dp
     pipelined = config.parallel.pp > 1
     vocab_size = config.tokens.vocab_size
     open_train = partial(_open, config, TRAIN)
-    return Trainer.Config(
+    return ControlledTrainer.Config(
+        open_control=open_control,
+        open_nodes=partial(_open_nodes, config, attempt, on_event),
+        on_order=on_event,
         model_spec=model_spec(
             config.model,
             config.precision,
@@ -127,6 +134,16 @@ def trainer_config(config: RunConfig, attempt: Attempt, on_event: Event) -> Trai
             keep_latest_k=0,  # retention is the Keeper's
             open_keeper=partial(_keeper, config, attempt, on_event),
         ),
+    )
+
+
+def _open_nodes(config: RunConfig, attempt: Attempt, on_event: Event, control: Control) -> NodeWatch:
+    return NodeWatch(
+        attempt,
+        on_event,
+        control.group,
+        interval=config.track.log_interval,
+        comparable=config.parallel.pp == 1,
     )
 
 

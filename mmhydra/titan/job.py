@@ -1,75 +1,58 @@
 """One rank from its frozen attempt to its exit code: read, verify, train, say how it ended."""
 
-import ctypes
 import os
 import signal
-import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torchtitan.tools.logging import init_logger, logger
-from torchtitan.trainer import Trainer
 
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.secrets import masked, names_in
 from mmhydra.data.datasets import DataError, digests, load
 from mmhydra.errors import ExitCode, NotFinite, UserError
-from mmhydra.files import write_json
 from mmhydra.run.directory import Attempt
+from mmhydra.run.lease import JobLease
+from mmhydra.run.outcome import Failure
 from mmhydra.run.status import Status, state_of
 from mmhydra.titan import cpu
 from mmhydra.titan.build import trainer_config
+from mmhydra.titan.control import REASONS, SIGNALS, Control, Signals
 from mmhydra.titan.metrics import JsonlMetrics
 from mmhydra.titan.model import linear_types
+from mmhydra.titan.trainer import ControlledTrainer
 from mmhydra.track.follow import Follower
 from mmhydra.track.jsonl import JsonlWriter
 from mmhydra.track.registry import build_sinks
 from mmhydra.track.sink import RunInfo
 
 _SINKS_TIMEOUT_S = 20.0
-_PR_SET_PDEATHSIG = 1
 
 
 def run_attempt(attempt: Attempt) -> int:
     """Runs this process's rank (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT) and returns its exit code."""
     rank = int(os.environ["RANK"])
-    if os.environ.get("MMHYDRA_DIE_WITH_PARENT"):
-        _die_with_parent()
-    _log_to(attempt.logs / f"rank-{rank:04d}.log")
     init_logger()
-    job = _Job(attempt, rank)
+    job = _Job(attempt, rank, Signals(_signals()))
     try:
-        job.train()
+        return job.train()
     except BaseException as error:  # the way out of a rank is always written down
         code = _exit_code(error)
         traceback.print_exc()
-        job.ended(code, str(error) or type(error).__name__)
+        job.failed(code, error)
         return code
-    job.ended(ExitCode.DONE, "the run is complete")
-    return ExitCode.DONE
 
 
-def _die_with_parent() -> None:
-    """An orphan must not go on writing: torch elastic starts workers in sessions of their own."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() == 1:
-        os._exit(ExitCode.FAILED)
-
-
-def _log_to(path: Path) -> None:
-    """Everything that this process prints, C++ libraries included, goes to its own log."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+def _signals() -> list[signal.Signals]:
+    """SIGTERM is a request to save only where SLURM sends it; elsewhere a person wants the process to end."""
+    return [*SIGNALS, signal.SIGTERM] if os.environ.get("MMHYDRA_SLURM") else [*SIGNALS]
 
 
 def _exit_code(error: BaseException) -> ExitCode:
@@ -81,40 +64,47 @@ def _exit_code(error: BaseException) -> ExitCode:
 class _Job:
     """The state of one rank, so that the end can be told from wherever it comes."""
 
-    def __init__(self, attempt: Attempt, rank: int) -> None:
+    def __init__(self, attempt: Attempt, rank: int, signals: Signals) -> None:
         self._attempt = attempt
         self._rank = rank
-        self._trainer: Trainer | None = None
+        self._signals = signals
+        self._trainer: ControlledTrainer | None = None
         name = "events.jsonl" if rank == 0 else f"events-rank-{rank:04d}.jsonl"
         self._events_path = attempt.path / name
 
-    def train(self) -> None:
+    def train(self) -> ExitCode:
+        """Trains to the end, or to an order that ends it. Raises whatever goes wrong."""
         config, _ = self._attempt.read_frozen()
         provenance = self._attempt.provenance()
-        logger.info(
-            "mmhydra %s run %s attempt %d config sha256 %s commit %s%s",
-            provenance["mmhydra"],
-            provenance["run_id"],
-            self._attempt.number,
-            provenance["config_sha256"],
-            provenance["git"]["commit"],
-            " with uncommitted changes (code.patch)" if provenance["git"]["dirty"] else "",
-        )
         self._say("running", None, "starting")
         _require_world(config)
         _require_data(config, provenance)
-        self._trainer = trainer_config(config, self._attempt, self.event).build()
+        lease = JobLease.of(self._attempt)
+        with lease.beating() if lease is not None and self._rank == 0 else nullcontext():
+            return self._train(config, provenance, lease)
+
+    def _train(self, config: RunConfig, provenance: dict[str, Any], lease: JobLease | None) -> ExitCode:
+        open_control = partial(_open_control, self._attempt, self._signals, lease)
+        trainer = self._trainer = trainer_config(config, self._attempt, self.event, open_control).build()
         self.event("model", f"linear layers of rank {self._rank}: {linear_types(self._trainer.model_parts)}")
         logger.info("computing with %d threads", torch.get_num_threads())
         with self._sinks(config, provenance), _not_finite_is_named():
             try:
                 if config.training.num_steps == 0:
-                    self._trainer.checkpointer.save(0, last_step=True)  # a seed checkpoint
+                    trainer.checkpointer.save(0, last_step=True)  # a seed checkpoint
                 else:
-                    self._trainer.train()
+                    trainer.train()
             finally:
-                self._trainer.close()
+                trainer.close()
+        order = trainer.ended_by
+        if order is None:
+            self._ended(ExitCode.DONE, "the run is complete")
+        else:
+            self._ended(order.exit_code, f"{REASONS[order]}; {trainer.saved}", order.name.lower())
+        # The first rank that exits with another code than 0 takes the others along: none may, before all is written.
+        torch.distributed.barrier()
         torch.distributed.destroy_process_group()
+        return ExitCode.DONE if order is None else order.exit_code
 
     def event(self, kind: str, message: str) -> None:
         """Appends to this rank's events and to its log."""
@@ -123,13 +113,19 @@ class _Job:
         writer.write({"timestamp": datetime.now(UTC).isoformat(), "kind": kind, "message": message})
         writer.close()
 
-    def ended(self, code: ExitCode, message: str) -> None:
-        """Writes how this rank ended: status.json on rank 0, a failure file on any rank that failed."""
-        if code is not ExitCode.DONE:
-            failures = self._attempt.path / "failures"
-            failures.mkdir(exist_ok=True)
-            failure = {"rank": self._rank, "time": time.time(), "exit_code": int(code), "message": message}
-            write_json(failures / f"rank-{self._rank:04d}.json", failure)
+    def failed(self, code: ExitCode, error: BaseException) -> None:
+        """Writes how this rank failed; which was the first, and so the cause, is found out when all have ended."""
+        message = str(error) or type(error).__name__
+        told = "".join(traceback.format_exception(error))
+        Failure(self._rank, time.time(), int(code), message, told).write(self._attempt)
+        if self._rank == 0:
+            step = self._trainer.step if self._trainer is not None else 0
+            Status(state_of(code), int(code), step, message, 0, told).write(self._attempt.status)
+
+    def _ended(self, code: ExitCode, message: str, order: str | None = None) -> None:
+        """Writes an end that all ranks come to together."""
+        if code is not ExitCode.DONE and self._rank == 0:
+            Failure(0, time.time(), int(code), message, order=order).write(self._attempt)
         self._say(state_of(code), int(code), message)
 
     def _say(self, state: Any, code: int | None, message: str) -> None:
@@ -169,6 +165,19 @@ class _Job:
             yield
         finally:
             follower.stop(_SINKS_TIMEOUT_S)
+
+
+def _open_control(
+    attempt: Attempt, signals: Signals, lease: JobLease | None, longest_save_s: Callable[[], float | None]
+) -> Control:
+    end_time = os.environ.get("MMHYDRA_END_TIME", "")
+    return Control(
+        attempt,
+        signals,
+        lease=lease,
+        end_time=float(end_time) if end_time.isdigit() else None,
+        longest_save_s=longest_save_s,
+    )
 
 
 @contextmanager

@@ -39,16 +39,23 @@ def section(group: str, choice: str) -> dict[str, object]:
     return document
 
 
+def resolved_section(group: str, choice: str) -> dict[str, object]:
+    """The same, with what it takes from the folders and the environment."""
+    section(group, choice)
+    return compose([f"{group}={choice}"]).config.model_dump()[group]
+
+
 @pytest.fixture(scope="module")
 def cells() -> dict[tuple[str, ...], RunConfig]:
     """The config of each cell, by its choices in the order of AXES."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MMHYDRA_CLUSTER", raising=False)
+        patch.delenv("SLURM_CONF", raising=False)
         patch.setenv("MMHYDRA_DATA", "/data")
         patch.setenv("MMHYDRA_OUTPUTS", "/outputs")
         found = {}
         parallels = {name: section("parallel", name) for name in choices("parallel")}
-        clusters = {name: section("cluster", name) for name in choices("cluster")}
+        clusters = {name: resolved_section("cluster", name) for name in choices("cluster")}
         for model, precision, data in itertools.product(choices("model"), choices("precision"), choices("data")):
             tree = compose([f"model={model}", f"precision={precision}", f"data={data}"]).config.model_dump()
             for parallel, cluster in itertools.product(parallels, clusters):
@@ -113,6 +120,7 @@ def test_every_rule_that_choices_alone_can_break_is_in_the_table(verdicts: dict[
 
 
 def test_a_random_sample_composed_whole_is_the_same(cells: dict[tuple[str, ...], RunConfig], monkeypatch) -> None:
+    monkeypatch.delenv("SLURM_CONF", raising=False)
     monkeypatch.setenv("MMHYDRA_DATA", "/data")
     monkeypatch.setenv("MMHYDRA_OUTPUTS", "/outputs")
     for cell in random.Random(0).sample(sorted(cells), SAMPLE):

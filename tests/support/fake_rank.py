@@ -37,6 +37,7 @@ from mmhydra.config.frozen import from_yaml
 from mmhydra.config.schema import RunConfig
 from mmhydra.run.directory import Attempt
 from mmhydra.titan.build import trainer_config
+from mmhydra.titan.control import Order
 from mmhydra.titan.metrics import RunFacts
 
 _NEVER = 1 << 62  # steps
@@ -56,13 +57,34 @@ class RandomSplit:
         return np.random.default_rng(0).integers(0, self._vocab_size, (len(indices), self._seq_len + 1))
 
 
+class Alone:
+    """In place of Control: it opens no gloo group, which would wait for ranks that are not there."""
+
+    group = None
+
+    def agree(self) -> Order:
+        """Nobody asks for anything."""
+        return Order.GO_ON
+
+
+class NoNodes:
+    """In place of NodeWatch."""
+
+    def boundary(self, step: int) -> None:
+        """Measures nothing."""
+
+    def close(self) -> None:
+        """Wrote nothing."""
+
+
 def build_rank(config: RunConfig, rank: int, folder: Path, *, step: bool) -> None:
     """Builds the trainer of one rank and, if asked, trains and validates one step and collects a checkpoint.
 
     Raises what torchtitan raises.
     """
     os.environ.update(RANK=str(rank), LOCAL_RANK="0", WORLD_SIZE=str(config.world_size), NGPU=str(config.world_size))
-    trainer = _on_fake_backend(config, trainer_config(config, Attempt(folder), lambda kind, text: None)).build()
+    wanted = trainer_config(config, Attempt(folder), lambda kind, text: None, lambda longest_save_s: Alone())
+    trainer = _on_fake_backend(config, wanted).build()
     try:
         if step:
             _one_step(config, trainer)
@@ -78,6 +100,7 @@ def _on_fake_backend(config: RunConfig, wanted: Trainer.Config) -> Trainer.Confi
     return dataclasses.replace(
         wanted,
         comm=CommConfig(mode="fake_backend"),
+        open_nodes=lambda control: NoNodes(),
         model_spec=dataclasses.replace(spec, pipelining_fn=partial(_static_stages, config, spec.pipelining_fn)),
         dataloader=dataclasses.replace(wanted.dataloader, open_split=data),
         checkpoint=dataclasses.replace(wanted.checkpoint, enable=False),

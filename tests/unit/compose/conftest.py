@@ -52,9 +52,9 @@ def command(monkeypatch, tmp_path, capfdbinary) -> Iterator[Command]:
     monkeypatch.chdir(here)
     run = Command(tmp_path, lambda arguments: monkeypatch.setattr(sys, "argv", arguments), capfdbinary)
 
-    def submit(requests: list[Request]) -> int:
+    def submit(requests: list[Request]) -> list[int]:
         run.started.extend(requests)
-        return STARTED
+        return [STARTED] * len(requests)
 
     monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
     handlers = logging.root.handlers[:]

@@ -8,6 +8,7 @@ import pytest
 from mmhydra.compose import known_clusters
 from mmhydra.config.facts import Facts, TokenCount
 from mmhydra.config.rules import RULES, check, divisors
+from mmhydra.config.slurm_rules import SLURM_RULES
 
 
 class Case(NamedTuple):
@@ -23,7 +24,9 @@ FLOAT8 = {"precision.float8_recipe": "rowwise", "precision.param_dtype": "bfloat
 BOTH = {"training.steps": None, "training.tokens": 409_600}
 STAGE = {"name": "warm", "fraction": 1.0, "lr_multiplier": [1.0, 1.0]}
 HARDWARE = {**FLOAT8, "precision.float8_emulate": False, "cluster.device": "cuda", "cluster.compile": True}
-SLURM = {"cluster.kind": "slurm", "cluster.nodes": 1, "cluster.gpus_per_node": 1}
+SECTION = known_clusters()["h100_64"].slurm.model_dump()
+JOBS = {"cluster.kind": "slurm", "cluster.time_limit_min": 60, "cluster.slurm": SECTION}
+SLURM = {**JOBS, "cluster.nodes": 1, "cluster.gpus_per_node": 1}
 TINY = {"model.dim": 4, "model.num_heads": 2, "model.num_kv_heads": 2, "training.microbatch_size": 1}
 RANGE = {"name": "text", "modality": "text", "size": 1024}
 WORLD = ("parallel.dp", "parallel.tp", "parallel.pp", "cluster.max_processes")
@@ -87,7 +90,7 @@ CASES = {
         {**SLURM, "checkpoint.interval": 200},
     ),
     "a cluster without a size": Case(
-        {"cluster.kind": "slurm"},
+        JOBS,
         [("cluster.kind", "cluster.nodes", "cluster.gpus_per_node")],
         ["type cluster.nodes=N"],
         SLURM,
@@ -464,7 +467,7 @@ def test_a_rule_alone(default_config, change, facts, name):
 
 
 def test_every_rule_has_a_case(default_config, change, facts):
-    silent = {rule.__name__ for rule in RULES}
+    silent = {rule.__name__ for rule in RULES if rule not in SLURM_RULES}  # those are in test_slurm_rules.py
     for case in CASES.values():
         silent -= {problem.rule for problem in refused(change(default_config, case.wrong), facts)}
     assert silent == set()

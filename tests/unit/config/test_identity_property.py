@@ -187,11 +187,12 @@ def test_the_order_of_the_defaults_where_it_is_free(conf, monkeypatch, seed):
     assert set(of_group) - {*early, *late, "experiment"} == {
         "override hydra/hydra_logging",
         "override hydra/job_logging",
+        "override hydra/launcher",
     }
     rng = random.Random(seed)
     rng.shuffle(early)
     rng.shuffle(late)
-    rest = ["experiment", "override hydra/job_logging", "override hydra/hydra_logging"]
+    rest = ["experiment", "override hydra/launcher", "override hydra/job_logging", "override hydra/hydra_logging"]
     tree["defaults"] = ["_self_", *(of_group[name] for name in [*early, *late, *rest])]
     rewrite(conf / "config.yaml", tree)
     monkeypatch.setattr(paths, "config_dir", lambda: conf)

@@ -276,7 +276,7 @@ def holds(folder: Path, text: str) -> list[Path]:
 def frozen(tmp_path, request: Request) -> RunDirectory:
     identity = identify(request.config, {}, None)
     run = RunDirectory(tmp_path / "outputs" / "debug" / identity.run_id)
-    freeze(Plan(request, {}, identity, run), read_origin(request))
+    freeze(Plan(request, {}, identity, run), read_origin(request, run))
     return run
 
 

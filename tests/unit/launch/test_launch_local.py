@@ -1,14 +1,14 @@
 """Starting the workers, short of starting them, and what they say when they end."""
 
-import json
 import os
 import sys
 
 import pytest
 
 from mmhydra.errors import ExitCode
-from mmhydra.launch.local import command, environment, first_failure
+from mmhydra.launch.local import _outcome, command, environment
 from mmhydra.run.directory import Attempt
+from mmhydra.run.outcome import Failure
 
 
 @pytest.fixture
@@ -46,22 +46,28 @@ def test_no_accelerator_where_the_config_says_cpu(default_config, change):
     assert environment(cuda, inherited)["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
-def fail(attempt: Attempt, rank: int, time: float, code: int, message: str) -> None:
-    folder = attempt.path / "failures"
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {"rank": rank, "time": time, "exit_code": code, "message": message}
-    (folder / f"rank-{rank:04d}.json").write_text(json.dumps(document))
+AGENT_LOG = """
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-25_16:00:00
+  rank      : 3 (local_rank: 3)
+  exitcode  : -9 (pid: 77)
+"""
 
 
-def test_nobody_failed(attempt):
-    assert first_failure(attempt) is None
+def test_the_agent_s_word_for_a_killed_rank_counts_more_than_its_peers(attempt):
+    attempt.logs.mkdir(parents=True)
+    log = attempt.logs / "elastic.log"
+    log.write_text(AGENT_LOG)
+    Failure(0, log.stat().st_mtime - 0.1, 1, "connection closed by peer", "Traceback").write(attempt)
+    code, message = _outcome(attempt, 1, log)
+    assert code is ExitCode.FAILED
+    assert message.startswith("rank 3 was ended by SIGKILL; the host may be out of memory")
 
 
-def test_the_rank_that_failed_first_is_told(attempt):
-    fail(attempt, 0, 20.0, 1, "connection closed by peer")
-    fail(attempt, 3, 10.0, 2, "checkpoint is damaged")
-    fail(attempt, 1, 30.0, 1, "connection closed by peer")
-    code, message = first_failure(attempt)
+def test_without_a_killed_rank_the_ranks_tell(attempt):
+    attempt.logs.mkdir(parents=True)
+    Failure(2, 10.0, 2, "checkpoint is damaged", "Traceback").write(attempt)
+    code, message = _outcome(attempt, 1, attempt.logs / "elastic.log")
     assert code is ExitCode.CONFIG
-    assert message.startswith("checkpoint is damaged\n(rank 3, see ")
-    assert "rank-0003.log" in message
+    assert message.startswith("checkpoint is damaged\n(rank 2, see ")

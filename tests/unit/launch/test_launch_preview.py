@@ -141,12 +141,13 @@ def test_the_first_of_several_starts_waits_until_all_may(monkeypatch):
         submit([cheap, dear])
 
 
-def test_all_reasons_are_told_at_once():
+def test_all_reasons_are_told_at_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
     request = compose(["model=10b", "parallel=tp4pp8", "data=mix_v0.2", "cluster=h100_256", "checkpoint=three_two_one"])
     with pytest.raises(ConfigError) as refusal:
         require_startable(request)
     text = str(refusal.value)
-    for part in ("confirm=true", "submitting to SLURM", "remote copies"):
+    for part in ("confirm=true", "sbatch, which is not on the PATH", "remote copies"):
         assert part in text
 
 

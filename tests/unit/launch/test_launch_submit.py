@@ -11,6 +11,7 @@ from mmhydra.errors import ExitCode
 from mmhydra.launch import submit as module
 from mmhydra.launch.freeze import Origin, Plan
 from mmhydra.launch.submit import submit
+from mmhydra.run.directory import RunDirectory
 from mmhydra.run.identity import identify
 from mmhydra.run.lease import LeaseError, hold
 
@@ -30,7 +31,7 @@ def start(make_run, monkeypatch):
         plan = Plan(request, {}, identify(run.config, {}, None), run.directory)
         git = {"commit": None, "patch_sha256": "0" * 64}
 
-        def read_origin(request: Request) -> Origin:
+        def read_origin(request: Request, directory: RunDirectory) -> Origin:
             meanwhile(run)
             return Origin({"git": git}, {"code.patch": b""})
 
@@ -38,7 +39,8 @@ def start(make_run, monkeypatch):
         monkeypatch.setattr(module, "verify_with_data", lambda request, manifests: None)
         monkeypatch.setattr(module, "read_origin", read_origin)
         monkeypatch.setattr(module, "run_local", train)
-        return submit([request])
+        (code,) = submit([request])
+        return code
 
     return run, submit_it, trained
 

@@ -160,15 +160,16 @@ def test_a_repository_that_git_does_not_trust_is_refused(checkout, lab, monkeypa
 
 
 @pytest.fixture
-def start(tmp_path, default_config):
+def start(tmp_path, default_config, change):
     """Freezes the next attempt of one run, composed with these config folders."""
-    identity = identify(default_config, {}, None)
+    config = change(default_config, {"paths.outputs": str(tmp_path / "outputs")})
+    identity = identify(config, {}, None)
     run = RunDirectory(tmp_path / "outputs" / "debug" / identity.run_id)
 
     def freeze_next(*folders: Path) -> Attempt:
         origins = LazyProvenance(lambda: Provenance([]))
-        request = Request(default_config, (), None, confirm=False, origins=origins, config_dirs=folders)
-        return freeze(Plan(request, {}, identity, run), read_origin(request))
+        request = Request(config, (), None, confirm=False, origins=origins, config_dirs=folders)
+        return freeze(Plan(request, {}, identity, run), read_origin(request, run))
 
     return freeze_next
 

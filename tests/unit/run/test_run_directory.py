@@ -118,7 +118,9 @@ def test_the_hash_file_is_that_of_sha256sum(attempt):
 def test_a_changed_config_is_refused_with_the_way_out(attempt):
     file = attempt.path / "config.yaml"
     file.write_bytes(file.read_bytes().replace(b"lr: 0.003", b"lr: 0.004"))
-    with pytest.raises(AttemptError, match=r"(?s)changed after it was frozen.*Start the run again with the change"):
+    with pytest.raises(
+        AttemptError, match=r"(?s)changed after it was frozen.*Put back what was there; a change is an override"
+    ):
         attempt.read_frozen()
 
 

@@ -23,6 +23,11 @@ FULL = {
         }
     ],
     "checkpoint.remote": {"url": "s3://bucket", "every_hours": 24.0},
+    "cluster.slurm": {
+        **compose(["cluster=slurm_dev"]).config.cluster.slurm.model_dump(),
+        "additional_parameters": {"nice": 100},
+        "environment": {"NCCL_DEBUG": "INFO"},
+    },
     "track.aim": {"repo": "/aim"},
     "track.prometheus": {"host": "127.0.0.1", "port": 9464},
     "track.tensorboard": {"logdir": "/board"},

@@ -12,6 +12,7 @@ from git_repository import git, without_settings
 from mmhydra import paths
 from mmhydra.errors import UserError
 from mmhydra.run.provenance import MAX_PATCH_BYTES, collect, read_code
+from mmhydra.run.snapshot import Snapshot
 
 
 @pytest.fixture
@@ -179,12 +180,13 @@ def test_what_git_refuses_is_told_in_its_words(repository):
         read_code()
 
 
-def test_provenance_is_json_and_holds_no_other_variable(repository, monkeypatch):
+def test_provenance_is_json_and_holds_no_other_variable(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush-hush")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    document = collect(read_code()[0])
+    document = collect(read_code()[0], Snapshot(tmp_path / "code", "5" * 64))
     text = json.dumps(document)
     assert "hush-hush" not in text
     assert document["environment"]["OMP_NUM_THREADS"] == "3"
     assert document["git"]["commit"] == git(repository, "rev-parse", "HEAD").strip()
+    assert (document["snapshot"], document["git"]["snapshot_sha256"]) == (str(tmp_path / "code"), "5" * 64)
     assert document["packages"]["pydantic"]

@@ -1,0 +1,1 @@
+"""Hydra's `-m` for mmhydra. Hydra imports this at each start of each application, so it imports nothing but Hydra."""

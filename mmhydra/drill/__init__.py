@@ -1,0 +1,1 @@
+"""`python -m mmhydra.drill`: breaks something under a run on the development SLURM, and measures what that costs."""

@@ -1,0 +1,1 @@
+"""What runs inside of a SLURM job beside the ranks; it knows neither submitit nor Hydra."""

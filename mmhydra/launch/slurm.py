@@ -1,0 +1,155 @@
+"""Submits an attempt to SLURM through submitit, and leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError
+from submitit.slurm.slurm import SlurmExecutor
+
+from mmhydra.compose import Request
+from mmhydra.config.frozen import config_sha256, to_yaml
+from mmhydra.config.schema import RunConfig
+from mmhydra.errors import UserError
+from mmhydra.files import write_json
+from mmhydra.job.bridge import Bridge
+from mmhydra.launch.batch import BatchJob
+from mmhydra.launch.naming import name_or_reason
+from mmhydra.paths import short
+from mmhydra.run.directory import Attempt, RunDirectory
+from mmhydra.run.outcome import ended_for_good
+from mmhydra.run.provenance import read_code, store_code
+from mmhydra.run.snapshot import snapshot_of
+from mmhydra.slurm.scheduler import Scheduler, SchedulerError
+
+
+class SubmissionError(UserError):
+    """sbatch did not take the job."""
+
+
+class _Executor(SlurmExecutor):
+    """submitit asks for srun before it makes a script; a dry run needs none."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        """Always usable."""
+        return 1
+
+
+def script(job: BatchJob) -> str:
+    """The batch script of a job."""
+    executor = _executor(job)
+    text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
+    return text
+
+
+def submit_attempt(attempt: Attempt, job: BatchJob) -> str:
+    """Submits a frozen attempt and returns the job's id. Raises SubmissionError with what sbatch said."""
+    executor = _executor(job)
+    try:
+        bridge = Bridge(str(attempt.path))
+        job.submitit_folder.mkdir(exist_ok=True)
+        DelayedSubmission(bridge).dump(job.pickled)
+        with _configured(job):
+            submitted = executor.submit(bridge)
+    except (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError) as error:
+        raise SubmissionError(_told(error, job)) from error
+    job_id = str(submitted.job_id)
+    document = {
+        "job_id": job_id,
+        "cluster": job.config.cluster.name,
+        "submitted": datetime.now(UTC).isoformat(),
+        "script": str(submitted.paths.submission_file),
+    }
+    write_json(attempt.submitted, document)
+    return job_id
+
+
+def batch_job(attempt: Attempt, config: RunConfig) -> BatchJob:
+    """The job of a frozen attempt."""
+    provenance = attempt.provenance()
+    snapshot = snapshot_of(provenance)
+    assert snapshot is not None, "what is frozen now stores its code"
+    run_path = attempt.run.path
+    return BatchJob(config, provenance["run_id"], provenance["config_sha256"], run_path, attempt.path, snapshot)
+
+
+def planned_job(request: Request) -> BatchJob:
+    """The job that a request would become; nothing is written. Raises UserError for what a start would refuse."""
+    config = request.config
+    run_id = name_or_reason(config).partition(" ")[0]  # or `pending`
+    outputs = Path(config.paths.outputs)
+    run = request.run or RunDirectory(outputs / config.name / run_id)
+    number = run.attempts[-1].number + 1 if run.attempts else 1
+    snapshot = store_code(read_code()[0], outputs, keep=False)
+    attempt_path = run.path / "attempts" / f"{number:04d}"
+    return BatchJob(config, run.path.name, config_sha256(to_yaml(config)), run.path, attempt_path, snapshot)
+
+
+def require_no_job(run: RunDirectory) -> None:
+    """Refuses a second start beside a job that is queued or runs. Raises UserError, also where SLURM can't be asked."""
+    submitted = [attempt for attempt in run.attempts if attempt.submitted.exists()]
+    if not submitted:
+        return
+    attempt = submitted[-1]
+    job_id = json.loads(attempt.submitted.read_text())["job_id"]
+    try:
+        slurm = attempt.read_frozen()[0].cluster.slurm
+    except UserError:  # an attempt that was edited: the next one is frozen anew
+        slurm = None
+    conf = Path(slurm.slurm_conf) if slurm is not None and slurm.slurm_conf is not None else None
+    try:
+        state = Scheduler(conf).state(job_id)
+    except SchedulerError as error:
+        if ended_for_good(run.attempts[-1]):
+            return  # it ended, and what it said last is not that it runs again
+        raise UserError(
+            f"the run {run.path} may be under way as SLURM job {job_id}, and {error}\n"
+            f"if you know that this job is gone, type rm {short(attempt.submitted)}"
+        ) from error
+    if state is not None and state.is_active:
+        python, place = short(Path(sys.executable)), short(run.path)
+        raise UserError(
+            f"the run {run.path} is under way as SLURM job {job_id} ({state.state}); to look at it type\n"
+            f"  {python} -m mmhydra.status {place}\nto end it\n  {python} -m mmhydra.cancel {place}"
+        )
+
+
+def _executor(job: BatchJob) -> SlurmExecutor:
+    executor = _Executor(folder=job.submitit_folder, python=job.python)
+    executor.update_parameters(**job.parameters)
+    return executor
+
+
+@contextmanager
+def _configured(job: BatchJob) -> Iterator[None]:
+    """The variables that sbatch sees: SLURM_CONF as the cluster says, and no other of SLURM's.
+
+    SBATCH_PARTITION of a shell would win over what the script says, and what an salloc has set would reach the job.
+    """
+    before = dict(os.environ)
+    for name in before:
+        if name.startswith(("SBATCH_", "SLURM_")) and name != "SLURM_CONF":
+            del os.environ[name]
+    if job.slurm.slurm_conf is not None:
+        os.environ["SLURM_CONF"] = job.slurm.slurm_conf
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _told(error: Any, job: BatchJob) -> str:
+    if isinstance(error, OSError):
+        return f"the job could not be handed to sbatch: {error}"
+    cause = error.__cause__
+    said = getattr(cause, "stderr", None) or getattr(cause, "output", None) or str(error)
+    text = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+    return f"cluster={job.config.cluster.name} did not take the job, sbatch says: {text.strip()}"

@@ -1,0 +1,83 @@
+"""Reads what others are writing: a file that is missing, half there or broken is no reason to show nothing."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from mmhydra.files import time_of_file_system
+from mmhydra.track.jsonl import decode
+
+_TAIL_BYTES = 256 * 1024  # hundreds of records; metrics.jsonl of a long run has hundreds of megabytes
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty if there is none."""
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def newest_records(path: Path, num_bytes: int = _TAIL_BYTES) -> list[dict[str, Any]]:
+    """The whole records in the last bytes of a file of JSON lines, oldest first."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - num_bytes - 1))
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    if size > num_bytes + 1:
+        lines = lines[1:]  # it may begin in the middle
+    return [record for record in map(decode, lines) if record is not None]
+
+
+def first_record(path: Path) -> dict[str, Any]:
+    """The first record of a file of JSON lines; empty if there is none."""
+    try:
+        with open(path, "rb") as file:
+            return decode(file.readline()) or {}
+    except OSError:
+        return {}
+
+
+def written_at(path: Path) -> float | None:
+    """When a file was last written, by the clock of its file system, in seconds since the epoch."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def now_of(folder: Path) -> float:
+    """The time that `written_at` is to be compared with. In a folder of somebody else's it is this host's."""
+    try:
+        return time_of_file_system(folder)
+    except OSError:
+        return time.time()
+
+
+def number(value: Any) -> float | None:
+    """A finite or infinite number that a record holds; records write NaN and the infinities as words."""
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def integer(value: Any) -> int | None:
+    """A whole number that a record holds."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def text(value: Any) -> str | None:
+    """A text that a record holds; None for an empty one."""
+    return value if isinstance(value, str) and value else None
+
+
+def names(value: Any) -> list[str]:
+    """A list of names that a record holds."""
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
