@@ -35,9 +35,9 @@ def main() -> int:
 
 def handle(requests: Sequence[Request]) -> list[ExitCode]:
     """Prints or runs the points of a command line. Returns the exit code of each; raises UserError."""
-    if not all(_is_shown(request) for request in requests if request.dry_run is not None):
+    if not all(_is_shown(request) for request in requests if request.only_prints):
         return [ExitCode.FAILED] * len(requests)
-    starting = [request for request in requests if request.dry_run is None]
+    starting = [request for request in requests if not request.only_prints]
     if not starting:
         return [ExitCode.DONE] * len(requests)
     # Here, not above: numpy, tokenizers and rich take longer to import than a dry run takes in all.
@@ -45,7 +45,7 @@ def handle(requests: Sequence[Request]) -> list[ExitCode]:
 
     startup.finished()
     codes = iter(submit(starting))
-    return [next(codes) if request.dry_run is None else ExitCode.DONE for request in requests]
+    return [ExitCode.DONE if request.only_prints else next(codes) for request in requests]
 
 
 def _is_shown(request: Request) -> bool:

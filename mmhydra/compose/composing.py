@@ -182,7 +182,11 @@ def _to_request(tree: dict[str, Any], parsed: Parsed, origins: LazyProvenance, c
 
 
 _COMMAND_VALUES: dict[str, tuple[Callable[[Any], bool], str, str]] = {
-    "dry_run": (lambda value: value in ("config", "sbatch", None), "config, sbatch and null", "config"),
+    "dry_run": (
+        lambda value: value in ("config", "sbatch", "freeze", None),
+        "config, sbatch, freeze and null",
+        "config",
+    ),
     "code": (lambda value: value in ("frozen", None), "frozen and null", "frozen"),
     "confirm": (lambda value: value is None or isinstance(value, bool), "true and false", "true"),
     "resume": (lambda value: value is None, "run directories, on the command line alone", "outputs/NAME/RUN_ID"),

@@ -55,7 +55,7 @@ def request(parsed: Parsed) -> Request | None:
     return Request(
         config=_resumed(attempt, run, changes) if resumes else _extended(attempt, place, changes, origins),
         overrides=tuple(parsed.texts),
-        dry_run=_value(command, "dry_run", ("config", "sbatch", None)),
+        dry_run=_value(command, "dry_run", ("config", "sbatch", "freeze", None)),
         confirm=bool(_value(command, "confirm", (True, False, None))),
         origins=origins,
         warnings=tuple(parsed.warnings),

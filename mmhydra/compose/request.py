@@ -9,7 +9,7 @@ from mmhydra.config.explain import Clash, Provenance
 from mmhydra.config.schema import RunConfig
 from mmhydra.run.directory import RunDirectory
 
-DryRun = Literal["config", "sbatch"] | None
+DryRun = Literal["config", "sbatch", "freeze"] | None
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Request:
     warnings: tuple[str, ...] = ()
     run: RunDirectory | None = None
     code_is_frozen: bool = False  # the code of the attempt before, whatever the checkout holds now
+
+    @property
+    def only_prints(self) -> bool:
+        """Whether nothing is written."""
+        return self.dry_run in ("config", "sbatch")
 
     @property
     def cluster_is_explicit(self) -> bool:

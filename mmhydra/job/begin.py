@@ -9,10 +9,12 @@ from mmhydra.files import write_json
 from mmhydra.job.allocation import Allocation
 from mmhydra.job.progress import attempts_without_progress, read
 from mmhydra.run.directory import Attempt, RunDirectory
-from mmhydra.run.lease import JobLease
+from mmhydra.run.lease import STALE_S, JobLease
 from mmhydra.run.outcome import code_of, conclude, ended_for_good
 
-_PATIENCE_S = 20.0  # a job may start before the process that submitted it lets go of the run
+# A job may start before the process that submitted it lets go of the run, or just after one that was cancelled and had
+# no time to: whoever lives renews the lease meanwhile.
+_PATIENCE_S = STALE_S + 5.0
 
 
 class NoProgress(UserError):
@@ -65,8 +67,9 @@ def require_progress(run: RunDirectory, most: int) -> None:
     vain = attempts_without_progress(run)
     if vain < most:
         return
+    told = "an attempt" if vain == 1 else f"{vain} attempts in a row"
     error = NoProgress(
-        f"{vain} attempts in a row ended at step {newest_step(run)} without a new checkpoint; look at why "
+        f"{told} ended at step {newest_step(run)} without a new checkpoint; look at why "
         f"(python -m mmhydra.status {run.path}), then start the run again"
     )
     last = run.attempts[-1]

@@ -150,7 +150,8 @@ def _requeue(
         return Verdict(code, False, "cluster.slurm.requeue is false")
     vain, most = attempts_without_progress(attempt.run), slurm.max_attempts_without_progress
     if vain >= most and is_vain:
-        return Verdict(code, False, f"{vain} attempts in a row saved no new checkpoint")
+        told = "the attempt" if vain == 1 else f"{vain} attempts in a row"
+        return Verdict(code, False, f"{told} saved no new checkpoint")
     if code is ExitCode.PREEMPTED and not vain:
         return Verdict(code, True, "preempted, a checkpoint is saved")
     told = f"{vain} of at most {most} attempts in a row without a new checkpoint" if vain else "it gets on"

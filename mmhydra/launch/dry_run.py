@@ -5,6 +5,7 @@ import sys
 from mmhydra.compose import Request
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.launch.batch import BatchJob
+from mmhydra.launch.naming import name_or_reason
 from mmhydra.launch.slurm import planned_job, script
 
 
@@ -15,15 +16,18 @@ def script_of(request: Request) -> str:
         message = f"cluster={config.cluster.name} has no batch script; type cluster=NAME of a SLURM cluster"
         raise ConfigError([Problem(("dry_run", "cluster.kind"), message)], request.origins)
     job = planned_job(request)
-    for line in _told(job):
+    named = job.run_id if request.run is not None else name_or_reason(config)
+    for line in [f"run id: {named}", *_told(job)]:
         print(line, file=sys.stderr)
     return f"{script(job).rstrip()}\n"
 
 
 def _told(job: BatchJob) -> list[str]:
-    lines = [f"run id: {job.run_id}", f"comment: {job.comment}", f"code: {job.snapshot.path}", "environment:"]
+    lines = [f"comment: {job.comment}", f"code: {job.snapshot.path}", "environment:"]
     lines += [f"  {name}={value}" for name, value in job.environment.items()]
     if job.slurm.container_image is not None:
         lines += [f"image: {job.slurm.container_image}", "mounts:", *(f"  {mount}" for mount in job.mounts)]
-    lines.append("nothing is frozen or submitted; leave dry_run=sbatch out to do both")
+    lines.append(
+        "nothing is frozen: dry_run=freeze does that and leaves sbatch to you, without dry_run it is submitted"
+    )
     return lines

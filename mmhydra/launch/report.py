@@ -58,6 +58,13 @@ def show_submitted(console: Console, attempt: Attempt) -> None:
     show_end(console, f"run {attempt.run.path.name}: submitted as job {job_id}", rows, commands)
 
 
+def show_frozen(console: Console, attempt: Attempt, script: Path) -> None:
+    """Shows what was frozen for a person to submit."""
+    rows = {"run directory": short(attempt.run.path), "frozen config": short(attempt.path / FROZEN_CONFIG)}
+    commands = {"read it": f"less {shlex.quote(short(script))}", "submit it": f"sbatch {shlex.quote(short(script))}"}
+    show_end(console, f"run {attempt.run.path.name}: frozen, not submitted", rows, commands)
+
+
 def _against_entropy(loss: float, manifests: list[Manifest]) -> dict[str, str]:
     """The loss beside that of a model that knows only how frequent each token is."""
     if len(manifests) != 1:

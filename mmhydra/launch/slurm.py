@@ -16,14 +16,14 @@ from submitit.slurm.slurm import SlurmExecutor
 from mmhydra.compose import Request
 from mmhydra.config.frozen import config_sha256, to_yaml
 from mmhydra.config.schema import RunConfig
-from mmhydra.errors import UserError
-from mmhydra.files import write_json
+from mmhydra.errors import ExitCode, UserError
+from mmhydra.files import write_atomic, write_json
 from mmhydra.job.bridge import Bridge
 from mmhydra.launch.batch import BatchJob
 from mmhydra.launch.naming import name_or_reason
 from mmhydra.paths import short
 from mmhydra.run.directory import Attempt, RunDirectory
-from mmhydra.run.outcome import ended_for_good
+from mmhydra.run.outcome import conclude, ended_for_good
 from mmhydra.run.provenance import read_code, store_code
 from mmhydra.run.snapshot import snapshot_of
 from mmhydra.slurm.scheduler import Scheduler, SchedulerError
@@ -53,13 +53,13 @@ def submit_attempt(attempt: Attempt, job: BatchJob) -> str:
     """Submits a frozen attempt and returns the job's id. Raises SubmissionError with what sbatch said."""
     executor = _executor(job)
     try:
-        bridge = Bridge(str(attempt.path))
-        job.submitit_folder.mkdir(exist_ok=True)
-        DelayedSubmission(bridge).dump(job.pickled)
+        bridge = _prepare(attempt, job)
         with _configured(job):
             submitted = executor.submit(bridge)
     except (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError) as error:
-        raise SubmissionError(_told(error, job)) from error
+        told = _told(error, job)
+        conclude(attempt, ExitCode.CONFIG, told, requeue=False, reason="it was not submitted")
+        raise SubmissionError(told) from error
     job_id = str(submitted.job_id)
     document = {
         "job_id": job_id,
@@ -119,6 +119,25 @@ def require_no_job(run: RunDirectory) -> None:
             f"the run {run.path} is under way as SLURM job {job_id} ({state.state}); to look at it type\n"
             f"  {python} -m mmhydra.status {place}\nto end it\n  {python} -m mmhydra.cancel {place}"
         )
+
+
+def write_script(attempt: Attempt, job: BatchJob) -> Path:
+    """Writes the batch script of a frozen attempt, for a person to submit. Raises SubmissionError."""
+    file = job.submitit_folder / "submit.sh"
+    try:
+        _prepare(attempt, job)
+        write_atomic(file, f"{script(job).rstrip()}\n".encode())
+    except OSError as error:
+        raise SubmissionError(f"the batch script can't be written: {error}") from error
+    return file
+
+
+def _prepare(attempt: Attempt, job: BatchJob) -> Bridge:
+    """Writes what a task runs, for whatever job starts it."""
+    bridge = Bridge(str(attempt.path))
+    job.submitit_folder.mkdir(exist_ok=True)
+    DelayedSubmission(bridge).dump(job.pickled)
+    return bridge
 
 
 def _executor(job: BatchJob) -> SlurmExecutor:

@@ -19,9 +19,9 @@ from mmhydra.launch.freeze import Plan, freeze, plan, read_origin
 from mmhydra.launch.local import run_local
 from mmhydra.launch.preview import preview, unconfirmed
 from mmhydra.launch.progress import Progress
-from mmhydra.launch.report import show_result, show_submitted
+from mmhydra.launch.report import show_frozen, show_result, show_submitted
 from mmhydra.launch.siblings import closest
-from mmhydra.launch.slurm import batch_job, require_no_job, submit_attempt
+from mmhydra.launch.slurm import batch_job, require_no_job, submit_attempt, write_script
 from mmhydra.launch.verify import verify_with_data
 from mmhydra.paths import short
 from mmhydra.run.lease import hold
@@ -82,6 +82,9 @@ def _start(request: Request) -> ExitCode:
             steps = stamped_steps(run.checkpoints)
             start = f"there are checkpoints up to step {steps[-1]}" if steps else "no checkpoint was saved yet"
             console.print(f"attempt {attempt.number}: {start}", markup=False)
+        if request.dry_run == "freeze":
+            show_frozen(console, attempt, write_script(attempt, batch_job(attempt, request.config)))
+            return ExitCode.DONE
         if request.config.cluster.kind == "slurm":
             submit_attempt(attempt, batch_job(attempt, request.config))
             show_submitted(console, attempt)
@@ -132,7 +135,13 @@ def require_startable(request: Request) -> None:
     """
     config = request.config
     problems = unconfirmed(config, confirm=request.confirm)
-    if config.cluster.kind == "slurm" and shutil.which("sbatch") is None:
+    if request.dry_run == "freeze" and config.cluster.kind != "slurm":
+        told = (
+            f"cluster={config.cluster.name} has no batch script to leave to you; type cluster=NAME of a SLURM cluster"
+        )
+        problems.append(Problem(("dry_run", "cluster.kind"), told))
+    submits = config.cluster.kind == "slurm" and request.dry_run is None
+    if submits and shutil.which("sbatch") is None:
         problems.append(
             Problem(
                 ("cluster.name", "cluster.kind"),
@@ -141,7 +150,7 @@ def require_startable(request: Request) -> None:
             )
         )
     conf = config.cluster.slurm.slurm_conf if config.cluster.slurm is not None else None
-    if conf is not None and not Path(conf).is_file():  # SLURM's tools would try for a minute
+    if submits and conf is not None and not Path(conf).is_file():  # SLURM's tools would try for a minute
         cure = "type scripts/slurm-dev start" if Path(conf).parent.name == ".slurm-dev" else "type its path"
         problems.append(Problem(("cluster.slurm.slurm_conf",), f"{conf} does not exist; {cure}"))
     if (

@@ -115,7 +115,7 @@ class JobLease:
                 with hold(self.run):
                     return  # free, or held by the dead
             except HeldError:
-                if time.monotonic() >= deadline or "job" in self._owner():  # a job does not let go in a moment
+                if time.monotonic() >= deadline:
                     raise
                 time.sleep(_RETRY_S)
 

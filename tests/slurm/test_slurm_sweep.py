@@ -1,7 +1,7 @@
 """-m on a real SLURM: each point is a job of its own, and the shell is free."""
 
 import pytest
-from slurm_place import ENDED, NO_PREFLIGHT, ONE
+from slurm_place import ENDED, NO_PREFLIGHT, ONE, Submitted
 
 pytestmark = pytest.mark.slow
 
@@ -25,12 +25,17 @@ def test_points_are_submitted_to_where_they_belong(place) -> None:
     assert "submitted" not in wrong.out
 
 
-def test_an_administrator_submits_the_script_again_as_it_is(place) -> None:
-    run = place.submit(*ONE, NO_PREFLIGHT, "training.steps=6", "checkpoint.interval=3")
+def test_a_frozen_script_is_left_to_a_person_who_may_submit_it_again(place) -> None:
+    frozen = place.run(*ONE, NO_PREFLIGHT, "training.steps=6", "checkpoint.interval=3", "dry_run=freeze")
+    assert frozen.code == 0, frozen.text
+    assert "frozen, not submitted" in frozen.out
+    run = Submitted(place.cluster, place, place.newest_run())
+    script = run.path / "slurm" / "submit.sh"
+    assert not place.cluster.run("squeue", "-h", "-n", f"debug-{run.path.name}").stdout
+    first = place.cluster.run("sbatch", "--parsable", str(script)).stdout.strip()
     run.wait_for_step(1)
-    place.cluster.run("scancel", run.job_id)
-    run.wait_for_end("CANCELLED")
-    script = run.path / "slurm" / f"{run.job_id}_submission.sh"
+    assert run.attempts == ["0001"]
+    place.cluster.run("scancel", first)
     again = place.cluster.run("sbatch", "--parsable", str(script)).stdout.strip()
     place.cluster.wait_for(lambda: place.cluster.state(again) in ENDED, 120, f"job {again}\n{run.logs()}")
     assert place.cluster.state(again) == "COMPLETED", run.logs()

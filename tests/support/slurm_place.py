@@ -61,7 +61,8 @@ class Submitted:
         assert found == state, f"{found}\n{self.logs()}"
 
     def _is_over(self) -> bool:
-        return self.cluster.state(self.job_id) in ENDED
+        submitted = (self.path / "attempts/0001/submitted.json").exists()  # else by a person, by hand
+        return submitted and self.cluster.state(self.job_id) in ENDED
 
     def document(self, name: str, attempt: int = -1) -> dict[str, Any]:
         """A JSON file of an attempt."""

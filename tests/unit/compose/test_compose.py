@@ -162,7 +162,7 @@ REFUSED = [
     (["~tokens"], ["tokens: no value"]),
     (["track=null"], ["track=null chooses nothing", "jsonl"]),
     (["experiment=null"], ["chooses nothing; leave it out"]),
-    (["dry_run=yes"], ["dry_run: 'yes'; legal values are config, sbatch and null; type dry_run=config"]),
+    (["dry_run=yes"], ["dry_run: 'yes'; legal values are config, sbatch, freeze and null; type dry_run=config"]),
     (["confirm=1"], ["confirm: 1; legal values are true and false"]),
     (["hydra.run.dir=x"], ["hydra.run.dir: Hydra only composes here", "paths.outputs"]),
     (["hydra.ouput_subdir=x"], ["hydra.ouput_subdir: Hydra only composes"]),

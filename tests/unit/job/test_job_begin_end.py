@@ -115,8 +115,9 @@ def test_a_person_who_starts_it_again_begins_the_count_anew(make_job_run, alloca
     assert begin(again, other).number == 5
 
 
-def test_another_live_job_is_not_disturbed(make_job_run, allocation):
+def test_another_live_job_is_not_disturbed(make_job_run, allocation, monkeypatch):
     """A start that is refused makes no attempt: the live one would take that for its successor, and end."""
+    monkeypatch.setattr("mmhydra.job.begin._PATIENCE_S", 0.5)
     run = make_job_run()
     starts(run, allocation, 2)
     with pytest.raises(LeaseError, match="started by SLURM job 7"):
@@ -409,7 +410,7 @@ def test_too_many_vain_attempts_are_exit_code_1(make_job_run):
     assert job("begin", first).returncode == 0
     refused = job("begin", first)
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith("error: 1 attempts in a row ended at step 0")
+    assert refused.stderr.startswith("error: an attempt ended at step 0")
 
 
 @pytest.mark.parametrize("disk", ["full", "fine"])
