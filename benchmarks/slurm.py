@@ -95,7 +95,7 @@ def measured(folder: Path, num_submissions: int) -> str:
         "logged step. A fault costs:"
     )
     table = [
-        "| fault | detected after, s | steps lost | new step after, s | as often as a start |",
+        "| fault | detected after, s | steps lost | new step after, s | the same in starts |",
         "|---|---|---|---|---|",
     ]
     return "\n".join([head, "", *table, *rows])

@@ -173,7 +173,7 @@ def test_two_starts_at_the_same_instant_train_once(place: Workplace, turn: int) 
         for _ in range(2)
     ]
     ended = [(racer, *racer.communicate(timeout=DEADLINE_S)) for racer in racers]
-    (run,) = place.outputs.glob("*/*")
+    (run,) = place.outputs.glob("debug/*")
     trained = [(racer, out) for racer, out, _ in ended if f"run {run.name}: done" in out]
     others = [(racer, out, err) for racer, out, err in ended if f"run {run.name}: done" not in out]
     assert len(trained) == len(others) == 1, ended

@@ -9,7 +9,12 @@ from workplace import Workplace, records
 
 pytestmark = pytest.mark.slow
 
-MESHES = ("single", "fsdp", "tp2", "tp2pp2")
+# tp2pp2 is DP 2 x TP 2 x PP 2; where it agrees in another precision, its parts would.
+MESHES = {
+    "fp32": ("single", "fsdp", "tp2", "tp2pp2"),
+    "bf16": ("single", "tp2pp2"),
+    "float8_emulated": ("single", "tp2pp2"),
+}
 # Relative tolerances of loss and gradient norm against one rank of the same precision.
 TOLERANCES = {"fp32": (1e-6, 5e-6), "bf16": (3e-4, 1e-3), "float8_emulated": (1e-3, 5e-3)}
 NUM_STEPS = 10
@@ -29,7 +34,7 @@ def runs(seed: Path, demo_data: Path, tmp_path_factory: pytest.TempPathFactory) 
     """Run directories by precision and mesh."""
     found = {}
     for precision in TOLERANCES:
-        for mesh in MESHES:
+        for mesh in MESHES[precision]:
             place = Workplace(demo_data, tmp_path_factory.mktemp(f"{precision}-{mesh}") / "outputs")
             found[precision, mesh] = place.train(
                 f"precision={precision}",
@@ -43,8 +48,9 @@ def runs(seed: Path, demo_data: Path, tmp_path_factory: pytest.TempPathFactory) 
     return found
 
 
-@pytest.mark.parametrize("precision", TOLERANCES)
-@pytest.mark.parametrize("mesh", MESHES[1:])
+@pytest.mark.parametrize(
+    ("precision", "mesh"), [(precision, mesh) for precision, meshes in MESHES.items() for mesh in meshes[1:]]
+)
 def test_losses_equal_one_rank(runs: dict[tuple[str, str], Path], precision: str, mesh: str) -> None:
     alone, parallel = records(runs[precision, "single"]), records(runs[precision, mesh])
     loss, grad_norm = TOLERANCES[precision]

@@ -98,22 +98,6 @@ def test_preemption_reaches_the_tasks_and_requeues(slurm: SlurmCluster, tmp_path
     assert slurm.job(low)["Restarts"] == "1"
 
 
-@pytest.mark.slow
-def test_a_dead_node_goes_down_and_its_job_runs_elsewhere(slurm: SlurmCluster, tmp_path: Path) -> None:
-    output = tmp_path / "out.txt"
-    job = slurm.submit(WATCHED_JOB, tmp_path, "--nodes=2", "--ntasks-per-node=1", "--requeue")
-    slurm.wait_for(lambda: output.exists() and output.read_text().count("runs restart=0") == 2, 20)
-    dead = slurm.job(job)["BatchHost"]
-    slurm.kill_node(dead)
-    assert not any(f"spool/{dead}" in line for line in processes_that_name(str(slurm.folder)))
-    slurm.wait_for(lambda: slurm.node_states()[dead].startswith("down"), 40, f"{dead} down")
-    slurm.wait_for(lambda: output.read_text().count("runs restart=1") == 2, 30, "running again")
-    again = output.read_text().split("restart=1 on ")[1].splitlines()[0]
-    assert dead not in slurm.run("scontrol", "show", "hostnames", again).stdout.split()
-    slurm.start_node(dead)
-    assert slurm.node_states()[dead] in ("idle", "mixed", "allocated")
-
-
 def test_missing_packages_are_named_with_the_cure(tmp_path: Path) -> None:
     (tmp_path / "srun").symlink_to("/bin/true")
     folder = tmp_path / "d"

@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
@@ -72,11 +73,10 @@ def test_it_imports_nothing_but_hydra(tmp_path):
 
 
 def test_a_wheel_holds_it(tmp_path):
-    builders = pytest.importorskip("hatchling.builders.wheel")
     root = paths.checkout()
     if root is None:
         pytest.skip("an installed wheel has no sources")
-    (wheel,) = builders.WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
+    (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
     names = zipfile.ZipFile(wheel).namelist()
     assert "hydra_plugins/mmhydra_launcher/launcher.py" in names
     assert "hydra_plugins/__init__.py" not in names
