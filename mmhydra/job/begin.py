@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 
 from mmhydra.checkpoint.stamp import stamped_steps
 from mmhydra.errors import ExitCode, UserError
-from mmhydra.files import write_json
+from mmhydra.files import read_object, write_json
 from mmhydra.job.allocation import Allocation
-from mmhydra.job.progress import attempts_without_progress, read
+from mmhydra.job.progress import attempts_without_progress
 from mmhydra.run.directory import Attempt, RunDirectory
 from mmhydra.run.lease import STALE_S, JobLease
 from mmhydra.run.outcome import code_of, conclude, ended_for_good
@@ -56,7 +56,7 @@ def begin(submitted: Attempt, allocation: Allocation) -> Attempt:
 def require_open_end(run: RunDirectory, allocation: Allocation) -> None:
     """Raises EndedForGood if this job said that it must not run again, and SLURM runs it again all the same."""
     last = run.attempts[-1]
-    job, outcome = read(last.job) or {}, read(last.outcome) or {}
+    job, outcome = read_object(last.job), read_object(last.outcome)
     if job.get("job_id") == allocation.job_id and ended_for_good(last):
         code = code_of(int(outcome.get("exit_code", ExitCode.FAILED)))
         raise EndedForGood(f"attempt {last.number} ended for good: {outcome.get('message')}; start the run anew", code)

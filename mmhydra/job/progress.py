@@ -1,10 +1,9 @@
 """Whether a run gets on: its attempts compared by the checkpoint that each began with."""
 
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from mmhydra.checkpoint.stamp import stamped_steps
+from mmhydra.files import read_object
 from mmhydra.run.directory import Attempt, RunDirectory
 
 
@@ -21,8 +20,8 @@ def attempts_without_progress(run: RunDirectory) -> int:
     attempts = run.attempts
     found_bad = _found_bad_nodes(attempts)
     for attempt in reversed(attempts):
-        job = read(attempt.job)
-        if job is None or attempt.number in found_bad:
+        job = read_object(attempt.job)
+        if not job or attempt.number in found_bad:
             continue
         began = int(job.get("step", 0))
         if newest > began:
@@ -36,7 +35,7 @@ def attempts_without_progress(run: RunDirectory) -> int:
 
 def excluded_by(attempt: Attempt) -> set[str]:
     """The nodes that an attempt found to be bad."""
-    outcome = read(attempt.outcome) or {}
+    outcome = read_object(attempt.outcome)
     return {str(node) for node in outcome.get("excluded") or ()}
 
 
@@ -52,16 +51,6 @@ def _found_bad_nodes(attempts: Sequence[Attempt]) -> set[int]:
     return numbers
 
 
-def read(path: Any) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none that can be read."""
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
 def nodes_of(attempt: Attempt) -> list[str]:
     """The nodes of an attempt's allocation."""
-    job = read(attempt.job)
-    return [str(node) for node in job.get("nodes", [])] if job is not None else []
+    return [str(node) for node in read_object(attempt.job).get("nodes", [])]

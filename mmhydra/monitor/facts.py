@@ -11,9 +11,10 @@ from typing import Any
 from mmhydra.checkpoint.stamp import stamped_steps
 from mmhydra.config.schema import RunConfig
 from mmhydra.errors import ExitCode, UserError
+from mmhydra.files import read_object
 from mmhydra.monitor.history import Past, read_past
 from mmhydra.monitor.holder import Holder, read_holder
-from mmhydra.monitor.reading import newest_records, now_of, number, read_object, text, written_at
+from mmhydra.monitor.reading import newest_records, now_of, number, text, written_at
 from mmhydra.monitor.verdict import job_state, local_state, unasked_state
 from mmhydra.monitor.words import duration
 from mmhydra.paths import short

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mmhydra import paths
 from mmhydra.errors import UserError
-from mmhydra.monitor.reading import read_object, text
+from mmhydra.files import read_object
+from mmhydra.monitor.reading import text
 from mmhydra.run.directory import IDENTITY, Attempt, RunDirectory, find_run
 from mmhydra.run.identity import RUN_ID_LENGTH
 

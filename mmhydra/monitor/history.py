@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmhydra.errors import UserError
+from mmhydra.files import read_object
 from mmhydra.monitor.find import job_id
-from mmhydra.monitor.reading import first_record, integer, names, newest_records, read_object, text
+from mmhydra.monitor.reading import first_record, integer, names, newest_records, text
 from mmhydra.run.directory import Attempt
 from mmhydra.run.status import Status, read_status
 

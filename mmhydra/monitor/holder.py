@@ -4,7 +4,8 @@ import os
 import socket
 from dataclasses import dataclass
 
-from mmhydra.monitor.reading import integer, read_object, text, written_at
+from mmhydra.files import read_object
+from mmhydra.monitor.reading import integer, text, written_at
 from mmhydra.run.directory import RunDirectory
 from mmhydra.run.lease import STALE_S
 

@@ -1,6 +1,5 @@
 """Reads what others are writing: a file that is missing, half there or broken is no reason to show nothing."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -10,15 +9,6 @@ from mmhydra.files import time_of_file_system
 from mmhydra.track.jsonl import decode
 
 _TAIL_BYTES = 256 * 1024  # hundreds of records; metrics.jsonl of a long run has hundreds of megabytes
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty if there is none."""
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def newest_records(path: Path, num_bytes: int = _TAIL_BYTES) -> list[dict[str, Any]]:

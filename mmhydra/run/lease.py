@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mmhydra.errors import UserError
-from mmhydra.files import time_of_file_system, write_json
+from mmhydra.files import read_object, time_of_file_system, write_json
 from mmhydra.run.directory import Attempt, RunDirectory
 
 BEAT_S = 5.0
@@ -137,11 +137,7 @@ class JobLease:
                 self._write(released=True)
 
     def _owner(self) -> dict[str, Any]:
-        try:
-            owner = json.loads(self.run.lease.read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return owner if isinstance(owner, dict) else {}
+        return read_object(self.run.lease)
 
     def _write(self, *, released: bool) -> None:
         # A new file in its place: a process that holds the old one by a lock finds itself replaced.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from golden_files import Golden
+from golden_files import Golden, golden_in
 
 from mmhydra.compose import compose
 from mmhydra.config.facts import Facts
@@ -73,15 +73,7 @@ def job_of(config: RunConfig, outputs: Path) -> BatchJob:
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Golden:
     """Compares text with a golden file beside this test, or writes it."""
-
-    def compare(name: str, text: str) -> None:
-        file = FOLDER / name
-        if request.config.getoption("--update-golden"):
-            file.write_text(text)
-        assert file.is_file(), f"{name} is new; run this test with --update-golden"
-        assert text.splitlines() == file.read_text().splitlines(), "if this is meant, run it with --update-golden"
-
-    return compare
+    return golden_in(FOLDER, request.config)
 
 
 @pytest.mark.parametrize("name", ["h100_256", "slurm_dev", "everything"])
