@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Glob, Override, OverrideType, Sweep
 from hydra.errors import HydraException
 
 from mmhydra.compose import launcher_keys
+from mmhydra.compose.loader import DATASET_GROUPS
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.typed import COMMAND_KEYS, is_known, nearest, no_such_choice, no_such_key, takes
@@ -111,7 +112,8 @@ def _first_line(error: Exception) -> str:
 
 def require_known(overrides: Sequence[Override], files: Any, *, sweeping: bool) -> None:
     """Raises ConfigError that lists all keys, groups and choices that do not exist. `files` is Hydra's repository."""
-    groups = [name for name in files.get_group_options("", ObjectType.GROUP) if name != "hydra"]
+    left_out = ("hydra", *DATASET_GROUPS)
+    groups = [name for name in files.get_group_options("", ObjectType.GROUP) if name not in left_out]
     problems = [problem for override in overrides for problem in _unknown(override, files, groups, sweeping)]
     if problems:
         raise ConfigError(problems)
@@ -121,6 +123,13 @@ def _unknown(override: Override, files: Any, groups: list[str], sweeping: bool) 
     key, text = override.key_or_group, override.input_line or ""
     if key == "hydra" or key.startswith(("hydra.", "hydra/")):
         yield from _of_hydra(override, files)
+    elif key in DATASET_GROUPS:
+        yield Problem(
+            (key,),
+            f"a run chooses nothing from this group, it names finished datasets (data=NAME); this one is for "
+            f"{DATASET_GROUPS[key]}",
+            rule="choice",
+        )
     elif files.group_exists(key):
         yield from _choices(override, files, sweeping)
     elif override.package is not None or "/" in key:

@@ -25,6 +25,12 @@ from mmhydra.errors import UserError
 
 CONFIG_NAME = "config"
 VERSION_BASE = "1.3"
+# Groups of datasets, which runs choose nothing from, and the command that each is for.
+DATASET_GROUPS = {
+    "codec": "python -m mmhydra.data build dataset=NAME codec@dataset.codecs.image=CHOICE",
+    "crawl": "python -m mmhydra.data crawl CHOICE ID",
+    "dataset": "python -m mmhydra.data build dataset=CHOICE",
+}
 _MAX_DEPTH = 3  # of groups inside groups
 _MAX_FAULTS = 20  # told of one folder
 _NO_GROUPS = ("node_modules", "__pycache__")
@@ -126,9 +132,9 @@ def searched_folders(search_path: object) -> tuple[Path, ...]:
 
 
 def known_groups(config_dirs: Sequence[Path] = ()) -> dict[str, list[str]]:
-    """All groups with their choices, the user's included."""
+    """The groups of runs with their choices, the user's included."""
     loader = open_loader(config_dirs)
-    names = [name for name in loader.get_group_options("", ObjectType.GROUP) if name != "hydra"]
+    names = [name for name in loader.get_group_options("", ObjectType.GROUP) if name not in ("hydra", *DATASET_GROUPS)]
     return {name: loader.get_group_options(name) for name in sorted(names)}
 
 

@@ -17,11 +17,13 @@ from mmhydra.config.explain import Layer, Provenance
 _PACKAGE = re.compile(r"^# *@package +(\S+)", re.MULTILINE)
 
 
-def provenance(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Provenance:
+def provenance(
+    overrides: Sequence[str], config_dirs: Sequence[Path] = (), config_name: str = CONFIG_NAME
+) -> Provenance:
     """The history of every key; of the chosen files alone where Hydra can't even say which files take part."""
     loader = open_loader(config_dirs)
     try:
-        defaults = loader.compute_defaults_list(CONFIG_NAME, list(overrides), RunMode.RUN)
+        defaults = loader.compute_defaults_list(config_name, list(overrides), RunMode.RUN)
         files = repository(loader, overrides)
     except Exception:  # what is wrong is already being told; this only adds to it
         return Provenance(list(_chosen(overrides, config_dirs)))

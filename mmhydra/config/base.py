@@ -86,6 +86,11 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from sections_in(argument)
 
 
+def kind_of(value: Any) -> Any:
+    """The `kind` that tells the sections of a union apart: pydantic's own discriminators refuse Section's validator."""
+    return value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+
+
 def _integral(value: Any) -> Any:
     """Accepts 1e12 for a count: YAML and Hydra read it as a float."""
     if isinstance(value, float) and value.is_integer():

@@ -26,9 +26,11 @@ class Stage(Section):
 
 
 class DemoBuilder(Section):
-    """Settings of the dataset that is built on the spot from Python's standard library."""
+    """Settings of the dataset that is built on the spot, if it is not there."""
 
+    recipe: Annotated[Name, Legacy("demo-v1")]  # of the `dataset` group
     corpus_mb: PositiveFloat
+    media: Annotated[Count, Legacy(0)]  # captioned pictures; other media follow from it
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)]
     shard_mb: PositiveFloat
 

@@ -8,10 +8,11 @@ from mmhydra.config.cluster import Cluster
 
 
 class TokenCount(NamedTuple):
-    """Tokens of one source of one dataset version."""
+    """Tokens of one source of one dataset version; `largest_unit` of them no cut may part."""
 
     train: int
     heldout: int
+    largest_unit: int = 1
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from mmhydra.config.base import unfit_path
 from mmhydra.config.cluster import Cluster
-from mmhydra.config.facts import Facts
+from mmhydra.config.facts import Facts, TokenCount
 from mmhydra.config.problems import Problem
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.slurm_rules import SLURM_RULES
+from mmhydra.config.token_rules import token_faults
 
 Rule = Callable[[RunConfig, Facts], Iterator[Problem]]
 
@@ -415,20 +416,10 @@ def cuda_graphs(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 
 
 def vocabulary(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    """Names are unique, special tokens have ids, and every modality that the data holds has a range."""
+    """The layout of the ids is sound, and every modality that the data holds has a range."""
     tokens = config.tokens
-    for what, names in (("range", [entry.name for entry in tokens.ranges]), ("special token", tokens.special)):
-        twice = [name for name, count in Counter(names).items() if count > 1]
-        if twice:
-            key = "tokens.ranges" if what == "range" else "tokens.special"
-            yield Problem((key,), f"{what} {', '.join(twice)} is declared twice; leave one of them out")
-    special = [entry for entry in tokens.ranges if entry.modality == "special"]
-    room = sum(entry.size for entry in special or tokens.ranges)
-    if len(tokens.special) > room:
-        yield Problem(
-            ("tokens.special", "tokens.ranges"),
-            f"{len(tokens.special)} special tokens need ids, the special range has {room}; raise its size",
-        )
+    for fault in token_faults(tokens):
+        yield Problem(fault.keys, fault.text)
     there = {entry.modality for entry in tokens.ranges}
     for index, source in enumerate(config.data.sources):
         missing = sorted(set(source.modality.split("_")) - there)
@@ -504,22 +495,33 @@ def _length_of(config: RunConfig, steps: int) -> str:
 
 
 def validation(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    """Every source has at least one sequence to train on, and one held out where the run validates."""
-    need = config.training.seq_len + 1  # a sequence and the label of its last token
+    """Every source has a document to train on, one held out where the run validates, and fits into sequences."""
     validates = config.training.validation_interval is not None and config.training.steps != 0
-    for source in config.data.sources:
-        count = facts.tokens.get((source.dataset, source.name))
-        if count is None:
-            continue
-        for split, there in (("train", count.train), ("held-out", count.heldout if validates else need)):
-            if there < need:
-                cure = f"type training.seq_len={there - 1}" if there > 1 else "use more data"
-                off = ", or training.validation_interval=null" if split == "held-out" else ""
-                yield Problem(
-                    ("training.seq_len", "training.validation_interval"),
-                    f"the {split} split of source {source.name} has {there} tokens, one sequence needs {need}; "
-                    f"{cure}{off}",
-                )
+    longest = max((count.largest_unit for count in _counts(config, facts).values()), default=1)
+    for source, count in _counts(config, facts).items():
+        if not count.train:
+            yield Problem(
+                ("data.sources",),
+                f"the train split of source {source} has no document; use more data, or leave the source out",
+            )
+        if validates and not count.heldout:
+            yield Problem(
+                ("data.sources", "training.validation_interval"),
+                f"the held-out split of source {source} has no document; use more data, or type "
+                "training.validation_interval=null",
+            )
+        if count.largest_unit > config.training.seq_len:
+            yield Problem(
+                ("training.seq_len",),
+                f"source {source} has a unit of {count.largest_unit} ids that may not be parted (such as an image with "
+                f"its marks), a sequence has {config.training.seq_len}; type training.seq_len={longest} or more",
+            )
+
+
+def _counts(config: RunConfig, facts: Facts) -> dict[str, TokenCount]:
+    """What is known of the sources, by name."""
+    found = {source.name: facts.tokens.get((source.dataset, source.name)) for source in config.data.sources}
+    return {name: count for name, count in found.items() if count is not None}
 
 
 # ---------------------------------------------------------------- checkpoints and folders

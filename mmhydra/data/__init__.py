@@ -1,4 +1,5 @@
-"""Datasets from shards to batches: manifest, WebDataset shards, sequences, the global stream, the demo.
+"""Datasets: from records to shards, and from shards to batches.
 
-Nothing here imports torch, and `manifest` and `mixture` not even numpy: they are read where jobs are submitted.
+Codecs, and what encodes and shows with them, import torch; nothing else here does, and `manifest` and `mixture` not
+even numpy: they are read where jobs are submitted.
 """

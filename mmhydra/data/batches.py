@@ -3,55 +3,55 @@
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mmhydra.config.data import Data
+from mmhydra.data.datasets import TRAIN
 from mmhydra.data.manifest import load_manifest
-from mmhydra.data.sequences import FixedSequences, to_batch
+from mmhydra.data.pack import ensure_pack
+from mmhydra.data.sequences import Batch, PackedSequences, PieceRef
 from mmhydra.data.shards import TokenShards
 from mmhydra.data.stream import Stream, batch_slice
 
+__all__ = ["Batch", "OpenSplit", "RankBatches", "open_split"]
+
 # Held-out batches never change within a run or between runs, whatever their seed.
 _HELDOUT_SEED = 0
-
-
-class Batch(NamedTuple):
-    """Ids, next ids, and positions inside the document, int64 [B, L] each."""
-
-    input_BL: NDArray[np.int64]
-    labels_BL: NDArray[np.int64]
-    positions_BL: NDArray[np.int64]
 
 
 class OpenSplit(NamedTuple):
     """A split of a mixture, ready to be read."""
 
     stream: Stream
-    eod_id: int
-    shards: dict[str, TokenShards]  # by source
+    sequences: dict[str, PackedSequences]  # by source
     datasets: dict[str, str]  # by source
 
     def shard_of(self, n: int) -> str:
         """The shard that holds the first token of sample n, as `dataset/path`."""
         ref = self.stream.locate(n)
-        shards = self.shards[ref.source]
-        return f"{self.datasets[ref.source]}/{shards.shard_at(ref.sequence * self.stream.seq_len)}"
+        return f"{self.datasets[ref.source]}/{self.sequences[ref.source].shard_of(ref.sequence)}"
+
+    def describe(self, n: int) -> list[PieceRef]:
+        """The pieces of sample n."""
+        ref = self.stream.locate(n)
+        return self.sequences[ref.source].describe(ref.sequence)
 
 
 def open_split(data: Data, folder: Path, split: str, *, seq_len: int, seed: int) -> OpenSplit:
-    """Maps the shards of a split and puts the mixture over them. Raises UserError for missing or broken shards."""
+    """Maps the shards of a split and puts the mixture over them.
+
+    Makes pack indexes that are not there yet. Raises UserError for missing or broken shards, and for documents that
+    cannot be cut into sequences of `seq_len`.
+    """
     manifests = {dataset: load_manifest(folder / dataset) for dataset in data.datasets}
-    shards = {
-        source.name: TokenShards(folder / source.dataset, manifests[source.dataset], source.name, split)
-        for source in data.sources
-    }
-    weighted = [(source.name, FixedSequences(shards[source.name], seq_len), source.weight) for source in data.sources]
-    ends = {manifest.vocabulary.eod_id for manifest in manifests.values()}
-    assert len(ends) == 1, "all datasets of one vocabulary end their documents alike"
-    is_train = split == "train"
+    sequences = {}
+    for source in data.sources:
+        manifest, place = manifests[source.dataset], folder / source.dataset
+        pack = ensure_pack(place, manifest, source.name, split, seq_len)
+        shards = TokenShards(place, manifest, source.name, split)
+        sequences[source.name] = PackedSequences(shards, pack, manifest.vocabulary.eod_id)
+    is_train = split == TRAIN
+    weighted = [(source.name, sequences[source.name], source.weight) for source in data.sources]
     stream = Stream(weighted, seed if is_train else _HELDOUT_SEED, data.shuffle if is_train else True)
-    return OpenSplit(stream, ends.pop(), shards, {source.name: source.dataset for source in data.sources})
+    return OpenSplit(stream, sequences, {source.name: source.dataset for source in data.sources})
 
 
 class RankBatches:
@@ -71,6 +71,6 @@ class RankBatches:
     def next(self) -> Batch:
         """The next batch of this rank; moves `sample` on."""
         indices, following = batch_slice(self.sample, *self._shape)
-        batch = Batch(*to_batch(self.split.stream.samples(indices), self.split.eod_id))
+        batch = self.split.stream.samples(indices)
         self.sample = following
         return batch

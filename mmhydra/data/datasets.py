@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from mmhydra.config.data import Data
 from mmhydra.config.facts import TokenCount
 from mmhydra.config.tokens import Tokens
-from mmhydra.data.manifest import MANIFEST_NAME, Manifest, load_manifest
+from mmhydra.data.manifest import MANIFEST_NAME, Manifest, Vocabulary, load_manifest
 from mmhydra.errors import UserError
 
 HELDOUT = "heldout"
@@ -46,16 +48,33 @@ def load(data: Data, tokens: Tokens, folder: Path) -> dict[str, Manifest]:
 
 def _faults(data: Data, tokens: Tokens, dataset: str, manifest: Manifest) -> list[str]:
     faults = []
-    if manifest.vocabulary.size != tokens.used_size:
+    there = manifest.vocabulary
+    if there.layout_digest != tokens.layout_digest:
+        name = there.layout.get("name")
         faults.append(
-            f"dataset {dataset} has a vocabulary of {manifest.vocabulary.size} ids, tokens={tokens.name} has "
-            f"{tokens.used_size}"
+            f"dataset {dataset} has a vocabulary of other ids than tokens={tokens.name}:\n"
+            f"    there    {_layout(there)}\n"
+            f"    declared {tokens.used_size} ids, layout {tokens.layout_digest[:12]}: {_spans(tokens)}\n"
+            f"    type tokens={name}, or build the dataset with tokens={tokens.name}"
         )
     known = {source.name for source in manifest.sources}
     for source in data.sources:
         if source.dataset == dataset and source.name not in known:
             faults.append(f"dataset {dataset} has no source {source.name}; it has {', '.join(sorted(known))}")
     return faults
+
+
+def _layout(vocabulary: Vocabulary) -> str:
+    try:
+        spans = _spans(Tokens.model_validate(vocabulary.layout))
+    except ValidationError:
+        spans = "of ranges that this version does not know"
+    return f"{vocabulary.size} ids, layout {vocabulary.layout_digest[:12]}: {spans}"
+
+
+def _spans(tokens: Tokens) -> str:
+    ranges = ", ".join(f"{span.name} {span.start}-{span.stop - 1}" for span in tokens.spans)
+    return f"{ranges}; padded to {tokens.vocab_size}"
 
 
 def digests(manifests: Mapping[str, Manifest]) -> dict[str, str]:
@@ -66,8 +85,10 @@ def digests(manifests: Mapping[str, Manifest]) -> dict[str, str]:
 def token_counts(manifests: Mapping[str, Manifest]) -> dict[tuple[str, str], TokenCount]:
     """Tokens of each (dataset, source), for the rules."""
     counts: dict[tuple[str, str], dict[str, int]] = {}
+    largest: dict[tuple[str, str], int] = {}
     for dataset, manifest in manifests.items():
+        largest |= {(dataset, source.name): source.largest_unit for source in manifest.sources}
         for shard in manifest.shards:
             splits = counts.setdefault((dataset, shard.source), {})
             splits[shard.split] = splits.get(shard.split, 0) + shard.num_tokens
-    return {key: TokenCount(splits.get(TRAIN, 0), splits.get(HELDOUT, 0)) for key, splits in counts.items()}
+    return {key: TokenCount(found.get(TRAIN, 0), found.get(HELDOUT, 0), largest[key]) for key, found in counts.items()}

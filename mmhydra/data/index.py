@@ -1,25 +1,106 @@
-"""The index of a shard: where in the tar each document's token ids lie.
+"""What is derived from a shard and lies beside it, so that any part of it is found and checked without a scan.
 
-An index is an int64 array of shape [num_documents, 2]: the byte offset of the first id inside the tar and the
-number of ids. It is derived from the tar alone, so it can always be made again and compared. The ids are
-stored as `token_dtype(vocabulary size)`; every offset is a multiple of 64, so a memory map of the tar can be
-viewed as ids.
+A shard `x.tar` holds documents, each as `<key>.json` and `<key>.tokens.npy`. Its documents laid end to end are the
+shard's *row* of ids; a *place* is a position in that row. Beside it are
+
+    x.tar.idx.npy     int64 [num_documents, 2]: byte offset of the first id inside the tar, number of ids
+    x.tar.seg.npy     int64 [num_segments, 5], in Fortran order (columns are contiguous): PLACE ... OPENER
+    x.tar.chunks.npy  uint64 [num_chunks, 2]: high and low word of xxh3_128 of every `chunk_bytes` bytes of the tar
+
+All three follow from the tar alone, so they can always be made again and compared. Ids are stored as
+`token_dtype(vocabulary size)`; every offset is a multiple of 64, so a memory map of the tar can be viewed as ids.
 """
 
+import io
+import json
 import tarfile
-from typing import IO
+from collections.abc import Iterable
+from typing import IO, NamedTuple
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
+from mmhydra.data.document import NO_OPENER, Segment, from_json
 from mmhydra.errors import UserError
 
 INDEX_SUFFIX = ".idx.npy"
+SEGMENTS_SUFFIX = ".seg.npy"
+CHUNKS_SUFFIX = ".chunks.npy"
+INFO_SUFFIX = ".json"
 TOKENS_SUFFIX = ".tokens.npy"
+
+# Columns of a segment table. A segment ends where the next one begins, the last one where the row does.
+PLACE, MODALITY, UNIT, LOSS, OPENER = range(5)
+MODALITIES = ("text", "special", "image", "audio", "video")  # a modality's code is its place here
+FIRST_MEDIA = MODALITIES.index("image")  # codes from here on are signals, which are cut between units only
+
+DEFAULT_CHUNK_BYTES = 16_000_000
 
 
 class ShardError(UserError):
-    """A shard or its index is missing, damaged or not what the manifest says."""
+    """A shard or what lies beside it is missing, damaged or not what the manifest says."""
+
+
+class Sidecars(NamedTuple):
+    """The three arrays beside a shard."""
+
+    documents: NDArray[np.int64]
+    segments: NDArray[np.int64]
+    chunks: NDArray[np.uint64]
+
+    def files(self) -> dict[str, bytes]:
+        """What the files hold, by suffix."""
+        arrays = (self.documents, np.asfortranarray(self.segments), self.chunks)
+        return {suffix: npy(array) for suffix, array in zip(SIDECAR_SUFFIXES, arrays, strict=True)}
+
+
+SIDECAR_SUFFIXES = (INDEX_SUFFIX, SEGMENTS_SUFFIX, CHUNKS_SUFFIX)
+
+
+def npy(array: NDArray[np.generic]) -> bytes:
+    """An array as the bytes of a .npy file."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def digest_of(files: Iterable[bytes | memoryview]) -> str:
+    """xxh3_128 of several files end to end, 32 hexadecimal digits: the manifest keeps that of a shard's sidecars."""
+    hashed = xxhash.xxh3_128()
+    for content in files:
+        hashed.update(content)
+    return hashed.hexdigest()
+
+
+class ChunkHasher:
+    """Hashes a stream in chunks of `chunk_bytes`; the last one may be shorter."""
+
+    def __init__(self, chunk_bytes: int) -> None:
+        self._chunk_bytes, self._room = chunk_bytes, chunk_bytes
+        self._hash = xxhash.xxh3_128()
+        self._rows: list[tuple[int, int]] = []
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Goes on with these bytes."""
+        view = memoryview(data)
+        while len(view) >= self._room:
+            self._hash.update(view[: self._room])
+            self._rows.append(words(self._hash.intdigest()))
+            view, self._room = view[self._room :], self._chunk_bytes
+            self._hash.reset()
+        self._hash.update(view)
+        self._room -= len(view)
+
+    def table(self) -> NDArray[np.uint64]:
+        """uint64 [num_chunks, 2] of all bytes so far."""
+        rest = [words(self._hash.intdigest())] if self._room < self._chunk_bytes else []
+        return np.array([*self._rows, *rest], dtype=np.uint64).reshape(-1, 2)
+
+
+def words(digest: int) -> tuple[int, int]:
+    """High and low word of a 128-bit digest."""
+    return digest >> 64, digest & ((1 << 64) - 1)
 
 
 def token_dtype(vocab_size: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
@@ -29,22 +110,63 @@ def token_dtype(vocab_size: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
     return np.dtype("<u2") if vocab_size <= 1 << 16 else np.dtype("<u4")
 
 
-def build_index(file: IO[bytes], name: str, vocab_size: int) -> NDArray[np.int64]:
-    """Scan the tar headers of `file` (seekable, at its start) and return its index, int64 [num_documents, 2].
+def segment_rows(segments: Iterable[Segment], place: int) -> list[tuple[int, int, int, int, int]]:
+    """The table's rows of one document whose first id is at `place`. ValueError for an unknown modality."""
+    return [(place + s.start, MODALITIES.index(s.modality), s.unit, s.loss, s.opener) for s in segments]
 
-    `name` is for messages. Raises ShardError where the tar is cut off, is no tar, or holds ids of another
-    type.
+
+def segments_from_rows(rows: NDArray[np.int64], start: int, end: int) -> tuple[Segment, ...]:
+    """The inverse: segments of the document that fills the places from `start` to `end`."""
+    places = [*rows[:, PLACE].tolist(), end]
+    return tuple(
+        Segment(MODALITIES[modality], place - start, following - place, unit, bool(loss), opener)
+        for (place, modality, unit, loss, opener), following in zip(rows.tolist(), places[1:], strict=True)
+    )
+
+
+def scan(file: IO[bytes], name: str, vocab_size: int, first_key: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Index and segment table of a tar (seekable, at its start), whose keys count from `first_key`.
+
+    `name` is for messages. Raises ShardError where the tar is cut off, is no tar, or holds something else than
+    documents.
     """
     dtype = token_dtype(vocab_size)
-    rows: list[tuple[int, int]] = []
+    index: list[tuple[int, int]] = []
+    table: list[tuple[int, int, int, int, int]] = []
+    place = 0
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                if member.name.endswith(TOKENS_SUFFIX):
-                    rows.append(_token_data(file, member, name, dtype))
+            while info := tar.next():
+                key = f"{first_key + len(index):09d}"
+                tokens = tar.next()
+                if info.name != key + INFO_SUFFIX or tokens is None or tokens.name != key + TOKENS_SUFFIX:
+                    there = f"{info.name} and {tokens.name if tokens else 'nothing'}"
+                    raise ShardError(f"{name}: {there}, where {key}{INFO_SUFFIX} and {key}{TOKENS_SUFFIX} should be")
+                offset, count = _token_data(file, tokens, name, dtype)
+                file.seek(info.offset_data)
+                table += segment_rows(_segments(file.read(info.size), name, key, count), place)
+                index.append((offset, count))
+                place += count
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every member it has seen
     except tarfile.TarError as error:
         raise ShardError(f"{name} is not a whole tar: {error}. Build or copy the dataset again") from error
-    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+    return np.array(index, np.int64).reshape(-1, 2), np.array(table, np.int64).reshape(-1, 5)
+
+
+def _segments(text: bytes, name: str, key: str, count: int) -> tuple[Segment, ...]:
+    try:
+        segments = from_json(json.loads(text)["segments"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ShardError(f"{name}: {key}{INFO_SUFFIX} lists no segments ({error!r})") from error
+    place = 0
+    for segment in segments:
+        sound = segment.start == place and segment.length > 0 and segment.unit > 0 and segment.opener >= NO_OPENER
+        if not sound or segment.length % segment.unit or segment.modality not in MODALITIES:
+            raise ShardError(f"{name}: {key}{INFO_SUFFIX} has a segment that can't be: {list(segment)}")
+        place += segment.length
+    if place != count:
+        raise ShardError(f"{name}: the segments of {key} cover {place} of {count} ids")
+    return segments
 
 
 def _token_data(file: IO[bytes], member: tarfile.TarInfo, name: str, dtype: np.dtype[np.generic]) -> tuple[int, int]:
@@ -58,7 +180,7 @@ def _token_data(file: IO[bytes], member: tarfile.TarInfo, name: str, dtype: np.d
         raise ShardError(f"{name}: {member.name} is not a .npy array: {error}") from error
     offset = file.tell()
     end = member.offset_data + member.size
-    if found != dtype or len(shape) != 1 or offset + shape[0] * dtype.itemsize != end:
+    if found != dtype or len(shape) != 1 or not shape[0] or offset + shape[0] * dtype.itemsize != end:
         raise ShardError(
             f"{name}: {member.name} holds {found} of shape {shape} in {member.size} bytes; "
             f"a document is a 1-D array of {dtype}"

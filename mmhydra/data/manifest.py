@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from mmhydra.data.statistics import SourceStatistics
 from mmhydra.errors import UserError
 from mmhydra.files import write_atomic
 
@@ -37,7 +38,10 @@ class _Frozen(BaseModel):
 
 
 class Shard(_Frozen):
-    """One WebDataset tar; its index lies beside it as `path` + ".idx.npy"."""
+    """One WebDataset tar. What is derived from it lies beside it: see `mmhydra.data.index`.
+
+    `sidecars_xxh3` is the hash of those files end to end; `chunk_bytes` the size of the chunks that they hash.
+    """
 
     path: RelativePath
     source: str
@@ -46,39 +50,59 @@ class Shard(_Frozen):
     size_bytes: Count
     num_documents: Count
     num_tokens: Count
+    chunk_bytes: Annotated[int, Field(ge=1)]
+    sidecars_xxh3: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
 
 class Source(_Frozen):
-    """Where documents come from. `tokens_per_modality` counts the train split."""
+    """Where documents come from, and what became of its records.
+
+    `largest_unit` is the longest run of ids that no cut may part (an image with its start and end): a sequence has
+    to be at least that long.
+    """
 
     name: str
-    license: str
     description: str
-    languages: tuple[str, ...]
-    tokens_per_modality: dict[str, Count]
+    modality: str
+    largest_unit: Annotated[int, Field(ge=1)] = 1
+    statistics: SourceStatistics = SourceStatistics()
 
 
 class Vocabulary(_Frozen):
-    """The ids of the shards: 0 to `size` - 1. `digest` is the sha256 of `tokenizer_file`."""
+    """The ids of the shards: 0 to `size` - 1, as `layout` (the `tokens` section of the config) says.
+
+    `digest` covers layout and text tokenizer; `layout_digest` the layout alone, which a run's config must share.
+    """
 
     size: Annotated[int, Field(gt=0)]
     digest: Sha256
+    layout_digest: Sha256
+    layout: dict[str, JsonValue]
     eod_id: Count
     tokenizer_file: RelativePath
+    tokenizer_sha256: Sha256
+
+
+class CodecInfo(_Frozen):
+    """How ids of a modality were made: enough to decode them."""
+
+    settings: dict[str, JsonValue]
+    digest: Sha256  # over settings and weights
+    trained: bool
+    note: str  # "untrained: plumbing only", or where the weights came from
 
 
 class Manifest(_Frozen):
-    """One dataset version. Equal digests mean equal shards, vocabulary and builder settings."""
+    """One dataset version. Equal digests mean equal shards, vocabulary and recipe."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     dataset: str
-    version: str
-    builder: dict[str, JsonValue]
+    builder: dict[str, JsonValue]  # the recipe, its version, and the versions of what decodes and encodes
     vocabulary: Vocabulary
     sources: tuple[Source, ...]
     shards: tuple[Shard, ...]
-    unigram_entropy_nats: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    codecs: dict[str, JsonValue]
+    unigram_entropy_nats: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of the train split's labels
+    codecs: dict[str, CodecInfo]
 
     @property
     def digest(self) -> str:
@@ -92,8 +116,7 @@ class Manifest(_Frozen):
         if not found:
             there = sorted({f"{s.source}/{s.split}" for s in self.shards})
             raise ManifestError(
-                f"dataset {self.dataset} {self.version} has no source/split {source}/{split}; "
-                f"it has {', '.join(there) or 'no shards'}"
+                f"dataset {self.dataset} has no source/split {source}/{split}; it has {', '.join(there) or 'no shards'}"
             )
         return found
 
@@ -126,7 +149,7 @@ def load_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or MANIFEST_NAME}: {e['msg']}" for e in error.errors()]
-        raise ManifestError("\n".join([f"{path} is not a manifest of schema version 1:", *lines, cure])) from error
+        raise ManifestError("\n".join([f"{path} is not a manifest of schema version 2:", *lines, cure])) from error
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

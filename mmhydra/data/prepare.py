@@ -1,28 +1,85 @@
-"""The dataset versions of a run, built where they can be."""
+"""The dataset versions of a run, built where they can be, and their pack indexes."""
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from mmhydra.config.data import Data
 from mmhydra.config.tokens import Tokens
+from mmhydra.data.dataset_folder import ready_in
 from mmhydra.data.datasets import load
-from mmhydra.data.demo import build_demo
 from mmhydra.data.manifest import Manifest
+from mmhydra.errors import ExitCode, UserError
+from mmhydra.paths import short
+
+_FROM_STDIN = "--tokens-from-stdin"
 
 
-def prepare(data: Data, tokens: Tokens, folder: Path, on_progress: Callable[[str], None]) -> dict[str, Manifest]:
+class BuildFailed(UserError):
+    """The builder, a process of its own, said what is wrong."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = ExitCode(exit_code) if exit_code in list(ExitCode) else ExitCode.FAILED
+
+
+def prepare(data: Data, tokens: Tokens, folder: Path, on_line: Callable[[str], None]) -> dict[str, Manifest]:
     """The manifests of all dataset versions by name; the demo is built if it is not there.
 
-    Raises DataError that lists everything that is missing or does not fit the vocabulary.
+    Raises DataError that lists everything that is missing or does not fit the vocabulary, BuildFailed where the demo
+    can't be built.
     """
-    if data.builder is not None:
-        for dataset in data.datasets:
-            build_demo(
-                folder / dataset,
-                vocab_size=tokens.used_size,
-                corpus_mb=data.builder.corpus_mb,
-                heldout_fraction=data.builder.heldout_fraction,
-                shard_mb=data.builder.shard_mb,
-                on_progress=on_progress,
-            )
+    for dataset in data.datasets if data.builder is not None else ():
+        if ready_in(folder / dataset, _settings(data)) is None:
+            _build(data, tokens, folder, dataset, on_line)
     return load(data, tokens, folder)
+
+
+def _settings(data: Data) -> dict[str, JsonValue]:
+    """The part of the recipe that `data.builder` decides."""
+    builder = data.builder
+    assert builder is not None
+    return {
+        "recipe": {
+            "generate": {"corpus_mb": builder.corpus_mb, "media": builder.media},
+            "heldout_fraction": builder.heldout_fraction,
+            "shard_mb": builder.shard_mb,
+        }
+    }
+
+
+def _build(data: Data, tokens: Tokens, folder: Path, dataset: str, on_line: Callable[[str], None]) -> None:
+    """In a process of its own, since codecs need torch, and this one is to stay without."""
+    builder = data.builder
+    assert builder is not None
+    command = [
+        *(sys.executable, "-m", "mmhydra.data", "build", _FROM_STDIN),
+        f"dataset={builder.recipe}",
+        f"dataset.name={dataset}",
+        f"dataset.generate.corpus_mb={builder.corpus_mb}",
+        f"dataset.generate.media={builder.media}",
+        f"dataset.heldout_fraction={builder.heldout_fraction}",
+        f"dataset.shard_mb={builder.shard_mb}",
+        f"paths.data={json.dumps(str(folder))}",
+    ]
+    on_line(f"the dataset {dataset} is not in {short(folder)} yet: building it")
+    # What it prints goes where this process prints; what it says last, if it fails, is ours to say.
+    builder_process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _, told = builder_process.communicate(json.dumps(tokens.model_dump(mode="json")))
+    if builder_process.returncode:
+        raise BuildFailed(_last_words(told, builder_process.returncode), builder_process.returncode)
+    sys.stderr.write(told)
+
+
+def _last_words(told: str, code: int) -> str:
+    """The error that a builder ended with, without what came before it; all that it said if there is none."""
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"the builder was ended by {name}, for want of memory perhaps; the same command goes on from there"
+    _, error, message = f"\n{told}".rpartition("\nerror: ")
+    return (message if error else told).strip() or f"the builder ended with {code}"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmhydra.data.mixture import BLOCK, Mixture
 from mmhydra.data.permutation import derive_key, permute
-from mmhydra.data.sequences import FixedSequences
+from mmhydra.data.sequences import Batch, Sample, Sequences, stack
 from mmhydra.errors import UserError
 
 __all__ = ["SampleRef", "Stream", "batch_slice", "permute"]
@@ -37,7 +37,7 @@ class Stream:
     Raises UserError for a wrong weight, a name given twice, or sequences of several lengths.
     """
 
-    def __init__(self, sources: Sequence[tuple[str, FixedSequences, float]], seed: int, shuffle: bool = True) -> None:
+    def __init__(self, sources: Sequence[tuple[str, Sequences, float]], seed: int, shuffle: bool = True) -> None:
         self._sequences = {name: sequences for name, sequences, _ in sources}
         if len(self._sequences) < len(sources):
             raise UserError(f"a source is named twice: {', '.join(sorted(name for name, _, _ in sources))}")
@@ -57,8 +57,8 @@ class Stream:
             sequence = permute(sequence, size, derive_key(self._seed, "source", name, epoch))
         return SampleRef(name, epoch, sequence)
 
-    def sample(self, n: int) -> NDArray[np.int64]:
-        """The ids of sample `n`, int64 [L + 1]. Raises IndexError if n < 0."""
+    def sample(self, n: int) -> Sample:
+        """Sample `n`. Raises IndexError if n < 0."""
         ref = self.locate(n)
         return self._sequences[ref.source][ref.sequence]
 
@@ -70,12 +70,9 @@ class Stream:
             totals[self.mixture.draw(draw)[0]] += 1
         return totals
 
-    def samples(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The ids of several samples, int64 [len(indices), L + 1]."""
-        out = np.empty((len(indices), self.seq_len + 1), np.int64)
-        for row, n in enumerate(indices.tolist()):
-            out[row] = self.sample(n)
-        return out
+    def samples(self, indices: NDArray[np.int64]) -> Batch:
+        """Several samples, in this order."""
+        return stack([self.sample(n) for n in indices.tolist()])
 
 
 def batch_slice(

@@ -194,7 +194,7 @@ def _check_space(config: RunConfig, folder: Path) -> str:
 
 def _check_data(config: RunConfig, part: Part) -> str:
     # numpy comes with it; as for torch, a node where it is broken shall say so in its report.
-    from mmhydra.data.index import INDEX_SUFFIX
+    from mmhydra.data.index import SIDECAR_SUFFIXES
 
     folder = Path(config.paths.data)
     manifests = load(config.data, config.tokens, folder)
@@ -211,7 +211,8 @@ def _check_data(config: RunConfig, part: Part) -> str:
         try:
             if (size := path.stat().st_size) != shard.size_bytes:
                 return f"{path} has {size} bytes, the manifest says {shard.size_bytes}"
-            path.with_name(path.name + INDEX_SUFFIX).stat()
+            for suffix in SIDECAR_SUFFIXES:
+                path.with_name(path.name + suffix).stat()
         except OSError as error:
             return f"{error.filename}: {error.strerror}"
         return None

@@ -1,9 +1,10 @@
 """What a person sees of a run: a progress bar fed by metrics.jsonl, and one panel at the end."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -11,8 +12,20 @@ from rich.table import Table
 from rich.text import Text
 
 from mmhydra.track.jsonl import decode
+from mmhydra.track.modalities import HELDOUT_LOSS, TRAIN_LOSS, by_modality, in_words
 
 _PLAIN_LINES = 20  # lines a run prints where there is no terminal
+
+
+class _TwoLines(Bar):
+    """The bar, and below it what would not fit beside it on a terminal of 80 columns."""
+
+    below = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.below:
+            yield Text(self.below, overflow="ellipsis", no_wrap=True)
 
 
 class Progress:
@@ -25,7 +38,7 @@ class Progress:
         self._next_line = 0
         self.last: dict[str, Any] = {}
         self.validation: dict[str, Any] = {}
-        self._bar = Bar(
+        self._bar = _TwoLines(
             TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(),
@@ -68,23 +81,40 @@ class Progress:
 
     def _show(self, record: dict[str, Any]) -> None:
         if record["kind"] == "validation":
-            self._console.print(f"step {record['step']}: held-out loss {float(record['val_loss']):.4f} nats a token")
+            heldout = f"{float(record['val_loss']):.4f} nats a token"
+            parts = f" ({words})" if (words := in_words(by_modality(record, HELDOUT_LOSS), 2)) else ""
+            text = f"step {record['step']}: held-out loss {heldout}{parts}"
+            self._console.print(text, soft_wrap=True)
             return
         loss, rate = f"{float(record['loss']):.3f}", f"{float(record['throughput_tps']):,.0f}"
+        losses = by_modality(record, TRAIN_LOSS)
+        self._bar.below = in_words(losses, 3)
         self._bar.update(self._task, completed=record["step"], loss=loss, rate=rate)
         if not self._console.is_terminal and record["step"] >= self._next_line:
-            self._console.print(f"step {record['step']}/{self._num_steps}  loss {loss}  {rate} tokens/s")
+            parts = f" ({words})" if (words := in_words(losses, 1)) else ""
+            text = f"step {record['step']}/{self._num_steps}  loss {loss}{parts}  {rate} tokens/s"
+            self._console.print(text, soft_wrap=True)
             self._next_line = record["step"] + max(1, self._num_steps // _PLAIN_LINES)
 
 
-def show_end(console: Console, title: str, rows: dict[str, str], commands: dict[str, str]) -> None:
-    """One panel: where things are, and what to type next. Commands stand alone on their lines, to be copied."""
+def show_end(
+    console: Console,
+    title: str,
+    rows: dict[str, str],
+    commands: dict[str, str],
+    tables: Sequence[RenderableType] = (),
+) -> None:
+    """One panel: where things are, how it went, and what to type next.
+
+    Commands stand alone on their lines, to be copied.
+    """
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
-    lines = [Text()]
+    lines: list[RenderableType] = [part for shown in tables for part in (Text(), shown)]
+    lines.append(Text())
     for purpose, command in commands.items():
         lines += [Text(f"{purpose}:", style="bold"), Text(command)]
     console.print(Panel(Group(table, *lines), title=title, expand=False))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.table import Table
 
 from mmhydra.checkpoint.stamp import step_folder
 from mmhydra.data.manifest import Manifest
@@ -14,6 +15,7 @@ from mmhydra.launch.progress import Progress, show_end
 from mmhydra.paths import short
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt
 from mmhydra.track.jsonl import read_jsonl
+from mmhydra.track.modalities import HELDOUT_LOSS, TRAIN_LOSS, by_modality
 
 
 def show_result(console: Console, planned: Plan, title: str) -> None:
@@ -37,7 +39,8 @@ def show_result(console: Console, planned: Plan, title: str) -> None:
         rows |= _against_entropy(loss, list(planned.manifests.values()))
     rows |= _failed_trackers(attempt)
     commands["another run"] = f"{python} -m mmhydra.train optim.lr=1e-3"
-    show_end(console, f"run {planned.identity.run_id}: {title}", rows, commands)
+    tables = [_by_modality(told)] if len(by_modality(told.last, TRAIN_LOSS)) > 1 else []
+    show_end(console, f"run {planned.identity.run_id}: {title}", rows, commands, tables)
 
 
 def show_submitted(console: Console, attempt: Attempt) -> None:
@@ -72,6 +75,18 @@ def _against_entropy(loss: float, manifests: list[Manifest]) -> dict[str, str]:
     entropy = manifests[0].unigram_entropy_nats
     gap = f"{abs(entropy - loss):.4f} {'below' if loss < entropy else 'above'} it"
     return {"unigram entropy": f"{entropy:.4f} nats a token; the held-out loss is {gap}"}
+
+
+def _by_modality(told: Progress) -> Table:
+    """The last losses of each modality. One without a label in the last step or in the held-out batches has none."""
+    train, heldout = by_modality(told.last, TRAIN_LOSS), by_modality(told.validation, HELDOUT_LOSS)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("nats a token")
+    for name in ("training", "held-out"):
+        table.add_column(name, justify="right")
+    for modality in {**train, **heldout}:
+        table.add_row(modality, *(f"{of[modality]:.4f}" if modality in of else "-" for of in (train, heldout)))
+    return table
 
 
 def _failed_trackers(attempt: Attempt) -> dict[str, str]:

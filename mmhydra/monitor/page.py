@@ -17,6 +17,7 @@ from mmhydra.monitor.reading import integer, number
 from mmhydra.monitor.words import count, duration, moment, python_module, reason
 from mmhydra.paths import short
 from mmhydra.slurm import JobState
+from mmhydra.track.modalities import HELDOUT_LOSS, TRAIN_LOSS, by_modality, in_words
 
 _COLORS = {"done": "green", "running": "green", "failed": "red", "stopped": "red", "gone": "red", "cancelled": "yellow"}
 _MAX_ATTEMPTS = 8
@@ -69,6 +70,7 @@ def _rows(facts: Facts) -> list[tuple[str, RenderableType]]:
         rows.append(("preflight", Text(f"{node}: " + f"\n{' ' * (len(node) + 2)}".join(faults), style="red")))
     rows += [("step", bar) for bar in _progress(facts)]
     rows += [("training", Text(text)) for text in _training(facts)]
+    rows += [(name, Text(words)) for name, words in _by_modality(facts)]
     if facts.checkpoint is not None:
         behind = f", {count(facts.step - facts.checkpoint, 'step')} ago" if facts.step > facts.checkpoint else ""
         rows.append(("checkpoint", Text(f"step {facts.checkpoint:,}{behind}")))
@@ -108,6 +110,15 @@ def _training(facts: Facts) -> list[str]:
     if facts.step_time_s is not None:
         words.append(f"{facts.step_time_s:.3g} s a step")
     return ["  ".join(words)] if words else []
+
+
+def _by_modality(facts: Facts) -> list[tuple[str, str]]:
+    """The losses of a run of several modalities, by row."""
+    losses = {
+        "loss of": by_modality(facts.last_train, TRAIN_LOSS),
+        "held-out": by_modality(facts.last_validation, HELDOUT_LOSS),
+    }
+    return [(name, words) for name, found in losses.items() if (words := in_words(found, 4))]
 
 
 def _job(facts: Facts) -> str:

@@ -183,8 +183,9 @@ def _record_sha256() -> str | None:
 
 
 def packages() -> dict[str, str]:
-    """Versions of all installed distributions."""
-    return dict(sorted((dist.metadata["Name"], dist.version) for dist in metadata.distributions()))
+    """Versions of all installed distributions; one that is being installed or removed may have no name yet."""
+    found = ((dist.metadata["Name"], dist.version) for dist in metadata.distributions())
+    return dict(sorted((name, version) for name, version in found if name))
 
 
 def collect(code: Code, snapshot: Snapshot) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchtitan.components.loss import CrossEntropyLoss
 from torchtitan.components.optimizer import LRSchedulersContainer, OptimizersContainer, ParamGroupConfig
 from torchtitan.components.tokenizer import BaseTokenizer
 from torchtitan.config.configs import (
@@ -29,6 +28,7 @@ from mmhydra.titan import cpu
 from mmhydra.titan.checkpointer import StampedCheckpointManager
 from mmhydra.titan.control import Control
 from mmhydra.titan.dataloader import StreamDataLoader
+from mmhydra.titan.losses import ModalityLoss, modality_edges
 from mmhydra.titan.metrics import JsonlMetrics, RunFacts
 from mmhydra.titan.model import model_spec
 from mmhydra.titan.nodes import NodeWatch
@@ -70,6 +70,7 @@ def trainer_config(
     training, dp = config.training, config.dp
     pipelined = config.parallel.pp > 1
     vocab_size = config.tokens.vocab_size
+    starts, modalities = modality_edges(config.tokens)
     open_train = partial(_open, config, TRAIN)
     return ControlledTrainer.Config(
         open_control=open_control,
@@ -84,7 +85,7 @@ def trainer_config(
         ),
         dump_folder=str(attempt.path),
         tokenizer=NoTokenizer.Config(),
-        loss=CrossEntropyLoss.Config(global_vocab_size=vocab_size),
+        loss=ModalityLoss.Config(global_vocab_size=vocab_size, starts=starts, modalities=modalities),
         dataloader=StreamDataLoader.Config(open_split=open_train, global_batch_size=training.global_batch_size),
         optimizer=_optimizer(config.optim),
         lr_scheduler=_lr_scheduler(config.optim),

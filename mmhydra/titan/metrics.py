@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import torch
+from torch.distributed.device_mesh import DeviceMesh
 from torchtitan.components.metrics import MetricsProcessor, _get_metrics_rank
 from torchtitan.tools.logging import logger
 
 from mmhydra.errors import NotFinite
 from mmhydra.titan import cpu
+from mmhydra.titan.losses import ModalityTally
 from mmhydra.track.jsonl import JsonlWriter
 
 _GIB = 1024**3
@@ -39,6 +41,8 @@ class JsonlMetrics(MetricsProcessor):
         facts: Callable[[], RunFacts]
         last_step: int
 
+    tally: ModalityTally  # of the loss; the trainer, which builds the loss later, sets it
+
     def __init__(self, config: Config, *, parallel_dims: Any, pp_schedule: str, **kwargs: Any) -> None:
         super().__init__(config, parallel_dims=parallel_dims, pp_schedule=pp_schedule, **kwargs)
         rank = _get_metrics_rank(parallel_dims=parallel_dims, pp_schedule=pp_schedule)
@@ -59,6 +63,7 @@ class JsonlMetrics(MetricsProcessor):
         if self._clock is None:
             self._clock = time.perf_counter()
         self._steps += 1
+        self.tally.reset()
         return super().should_log(step) or step == self.config.last_step
 
     def log(
@@ -76,6 +81,7 @@ class JsonlMetrics(MetricsProcessor):
         assert self._clock is not None
         elapsed_s = time.perf_counter() - self._clock - self._excluded_s
         data_s, steps = sum(self.data_loading_times), self._steps
+        losses, max_loss = self.tally.read(self._loss_mesh), self.tally.highest_mean(self._loss_mesh)
         if self._writer is not None:
             rates = [value for name, value in (extra_metrics or {}).items() if name.startswith("lr/")]
             throughput = steps * self._facts.tokens_per_step / elapsed_s
@@ -84,7 +90,10 @@ class JsonlMetrics(MetricsProcessor):
                 step,
                 {
                     "loss": global_avg_loss,
-                    "max_loss": global_max_loss,
+                    "loss_by_modality": losses.loss,
+                    "tokens_by_modality": losses.tokens,
+                    # torchtitan's own is NaN where a rank has no label, such as one that got only padding.
+                    "max_loss": max_loss if math.isfinite(max_loss) else global_avg_loss,
                     "grad_norm": grad_norm,
                     "lr": rates[0] if rates else None,
                     "consumed_tokens": step * self._facts.tokens_per_step,
@@ -110,11 +119,25 @@ class JsonlMetrics(MetricsProcessor):
 
     def log_validation(self, loss: float, step: int, extra_metrics: dict[str, Any] | None = None) -> None:
         """Called by the validator on every rank. Loss in nats a token of the held-out split."""
+        losses = self.tally.read(self._loss_mesh)
         if self._writer is not None:
-            consumed = step * self._facts.tokens_per_step
-            self._write("validation", step, {"val_loss": loss, "consumed_tokens": consumed})
+            self._write(
+                "validation",
+                step,
+                {
+                    "val_loss": loss,
+                    "val_loss_by_modality": losses.loss,
+                    "val_tokens_by_modality": losses.tokens,
+                    "consumed_tokens": step * self._facts.tokens_per_step,
+                },
+            )
             self._writer.flush()
             logger.info("step %d  held-out loss %.5f", step, loss)
+
+    @property
+    def _loss_mesh(self) -> DeviceMesh | None:
+        """The ranks whose losses are added up; on each pipeline stage its own."""
+        return self.parallel_dims.get_optional_mesh("loss") if self.parallel_dims.dp_cp_enabled else None
 
     def _reset_counters(self) -> None:
         """What torchtitan's own log() does at its end; without its log line, which under PP shows no real loss."""

@@ -7,6 +7,8 @@ from torchtitan.trainer import Trainer
 
 from mmhydra.titan.checkpointer import StampedCheckpointManager
 from mmhydra.titan.control import REASONS, Control, Order
+from mmhydra.titan.losses import ModalityLoss
+from mmhydra.titan.metrics import JsonlMetrics
 from mmhydra.titan.nodes import NodeWatch
 
 OpenControl = Callable[[Callable[[], float | None]], Control]  # given how long the longest save took
@@ -25,6 +27,7 @@ class ControlledTrainer(Trainer):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self._tally_losses()
         self.ended_by: Order | None = None  # None for a run that reached its last step
         self.saved = "nothing is saved"  # at the last order, in words
         self._control = config.open_control(lambda: self.checkpointer.longest_save_s)
@@ -46,6 +49,16 @@ class ControlledTrainer(Trainer):
             return True
         self._obey(order)
         return not order.ends
+
+    def _tally_losses(self) -> None:
+        assert isinstance(self.loss_fn, ModalityLoss)
+        assert isinstance(self.metrics_processor, JsonlMetrics)
+        self.metrics_processor.tally = self.loss_fn.tally
+        if self.parallel_dims.pp_enabled:
+            # torch keeps one stage or several of them, by the kind of schedule.
+            for stage in getattr(self.pp_schedule, "_stages", None) or [self.pp_schedule._stage]:
+                if stage.is_last:
+                    stage.register_forward_context(self.loss_fn.tally.watch)
 
     def _obey(self, order: Order) -> None:
         checkpointer = self.checkpointer

@@ -21,8 +21,9 @@ class HeldoutValidator(Validator):
     def validate(self, model_parts: list[nn.Module], step: int) -> None:
         """Validates, outside of the step time."""
         began = time.perf_counter()
-        super().validate(model_parts, step)
         assert isinstance(self.metrics_processor, JsonlMetrics)
+        self.metrics_processor.tally.reset()
+        super().validate(model_parts, step)
         self.metrics_processor.exclude(time.perf_counter() - began)
 
     def should_validate(self, step: int) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics, start_http_server
 
+from mmhydra.track.modalities import HELDOUT_LOSS, TRAIN_LOSS, by_modality
 from mmhydra.track.sink import RunInfo, numeric_fields, subset
 
 _PREFIX = "llm_pretrain_training_"
@@ -20,10 +21,16 @@ _GAUGES = {
     ("train", "consumed_tokens"): ("consumed_tokens", "Tokens consumed by the run; falls on a resume."),
     ("val", "val_loss"): ("validation_loss", "Validation loss."),
 }
+_MODALITY_GAUGES = {
+    TRAIN_LOSS: ("modality_loss", "Training loss of the labels of a modality."),
+    HELDOUT_LOSS: ("validation_modality_loss", "Validation loss of the labels of a modality."),
+}
 
 
 class PrometheusSink:
-    """Serves gauges `llm_pretrain_training_*` with the label model (the loss has rank too) at http://host:port/metrics.
+    """Serves gauges `llm_pretrain_training_*` with the label model at http://host:port/metrics.
+
+    The loss has the label rank too, the losses by modality have modality.
 
     A gauge appears with its first value; null leaves the last value standing, and
     `llm_pretrain_training_last_record_timestamp_seconds` shows how old it is.
@@ -49,6 +56,10 @@ class PrometheusSink:
         self._step = self._gauge("step", "Optimizer step of the newest record.", registry)
         self._time = self._gauge("last_record_timestamp_seconds", "When the newest record was written.", registry)
         self._gauges = {key: self._gauge(name, text, registry) for key, (name, text) in _GAUGES.items()}
+        self._by_modality = {
+            field: Gauge(_PREFIX + name, text, ["model", "modality"], registry=registry)
+            for field, (name, text) in _MODALITY_GAUGES.items()
+        }
         self._server, self._thread = start_http_server(port, addr=host, registry=registry)
 
     @property
@@ -64,6 +75,9 @@ class PrometheusSink:
                 self._loss.set(value)
             elif (kind, name) in self._gauges:
                 self._gauges[kind, name].labels(self._model).set(value)
+        for field, gauge in self._by_modality.items():
+            for modality, loss in by_modality(record, field).items():
+                gauge.labels(self._model, modality).set(loss)
         if isinstance(record.get("step"), int):
             self._step.labels(self._model).set(record["step"])
         try:

@@ -67,6 +67,7 @@ def test_a_config_that_an_earlier_version_froze_opens_under_its_old_id(composed,
     ids = {file.stem: identify(from_yaml(file.read_bytes()), {}, None).run_id for file in FROZEN}
     golden("frozen_ids.txt", "".join(f"{name}: {run_id}\n" for name, run_id in ids.items()))
     now = {name: identify(composed(name), {}, None).run_id for name in RUNS}
-    same = {name: run_id for name, run_id in now.items() if f"v0.1.0_{name}" in ids}
+    # What `default` is fed has changed since, and so has its id.
+    same = {name: run_id for name, run_id in now.items() if f"v0.1.0_{name}" in ids and name != "default"}
     assert same == {name: ids[f"v0.1.0_{name}"] for name in same}
-    assert len(same) == 4
+    assert len(same) == 3

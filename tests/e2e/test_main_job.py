@@ -17,6 +17,9 @@ FIELDS = {
     "kind",
     "step",
     "loss",
+    "loss_by_modality",
+    "tokens_by_modality",
+    "max_loss",
     "grad_norm",
     "lr",
     "consumed_tokens",
@@ -33,7 +36,7 @@ def test_learns_more_than_frequencies(main_job: tuple[Workplace, Finished]) -> N
     place, finished = main_job
     assert finished.code == 0, finished.text + place.logs()
     entropy = float(re.search(r"unigram entropy +([\d.]+)", finished.out)[1])
-    manifest = json.loads((place.data / "demo-v1/manifest.json").read_text())
+    manifest = json.loads((place.data / "demo-v2/manifest.json").read_text())
     assert entropy == pytest.approx(manifest["unigram_entropy_nats"], abs=1e-4)
     validation = records(place.newest_run(), "validation")
     assert list(validation) == [100, 200]
@@ -43,9 +46,19 @@ def test_learns_more_than_frequencies(main_job: tuple[Workplace, Finished]) -> N
 
 def test_shows_progress_and_what_to_type_next(main_job: tuple[Workplace, Finished]) -> None:
     _, finished = main_job
-    assert re.search(r"step 1/200  loss [\d.]+  [\d,]+ tokens/s", finished.out)
+    assert re.search(r"step 1/200  loss [\d.]+ \(text [\d.]+( [a-z]+ [\d.]+)+\)  [\d,]+ tokens/s", finished.out)
     for row in ("run directory", "metrics", "checkpoint", "held-out loss", "-m mmhydra.checkpoint show"):
         assert row in finished.out
+
+
+def test_each_modality_learns(main_job: tuple[Workplace, Finished]) -> None:
+    place, finished = main_job
+    train, heldout = records(place.newest_run()), records(place.newest_run(), "validation")
+    for modality in ("text", "image", "audio", "video"):
+        first = next(record for record in train.values() if modality in record["loss_by_modality"])
+        last = heldout[200]["val_loss_by_modality"][modality]
+        assert last < first["loss_by_modality"][modality]
+        assert re.search(rf"{modality} +[\d.-]+ +{last:.4f}", finished.out)
 
 
 def test_metrics_have_every_step_and_field(main_job: tuple[Workplace, Finished]) -> None:

@@ -18,6 +18,8 @@ MESHES = {
 # Relative tolerances of loss and gradient norm against one rank of the same precision.
 TOLERANCES = {"fp32": (1e-6, 5e-6), "bf16": (3e-4, 1e-3), "float8_emulated": (1e-3, 5e-3)}
 NUM_STEPS = 10
+# Two microbatches a step on each rank; under pipeline parallelism there are several in any case.
+ACCUMULATED = {"fsdp": ("training.microbatch_size=4",)}
 # Four layers of seven linears (fused qkv counts as one of five) and the head, which stays in high precision.
 LINEARS = {"single": [(20, 1)], "tp2pp2": [(10, 0), (10, 1)]}
 
@@ -43,6 +45,7 @@ def runs(seed: Path, demo_data: Path, tmp_path_factory: pytest.TempPathFactory) 
                 f"training.validation_interval={NUM_STEPS}",
                 "training.validation_batches=2",
                 "optim.warmup_steps=2",
+                *ACCUMULATED.get(mesh, ()),
                 f"checkpoint.init_from={seed}",
             )
     return found
@@ -60,6 +63,23 @@ def test_losses_equal_one_rank(runs: dict[tuple[str, str], Path], precision: str
         assert parallel[step]["grad_norm"] == pytest.approx(alone[step]["grad_norm"], rel=grad_norm)
     held_out = [records(runs[precision, name], "validation")[NUM_STEPS]["val_loss"] for name in ("single", mesh)]
     assert held_out[1] == pytest.approx(held_out[0], rel=loss)
+
+
+@pytest.mark.parametrize(
+    ("precision", "mesh"), [(precision, mesh) for precision, meshes in MESHES.items() for mesh in meshes[1:]]
+)
+def test_losses_by_modality_equal_one_rank_and_add_up(
+    runs: dict[tuple[str, str], Path], precision: str, mesh: str
+) -> None:
+    rel = 10 * TOLERANCES[precision][0]  # a mean of few labels; of all of them, errors cancel out
+    for kind, prefix in (("train", ""), ("validation", "val_")):
+        loss, by_modality, tokens = f"{prefix}loss", f"{prefix}loss_by_modality", f"{prefix}tokens_by_modality"
+        alone, parallel = (records(runs[precision, name], kind) for name in ("single", mesh))
+        for step, record in parallel.items():
+            assert record[tokens] == alone[step][tokens]
+            assert record[by_modality] == pytest.approx(alone[step][by_modality], rel=rel)
+            mean = sum(record[by_modality][name] * count for name, count in record[tokens].items())
+            assert mean / sum(record[tokens].values()) == pytest.approx(record[loss], rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float8_emulated"])

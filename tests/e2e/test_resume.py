@@ -203,11 +203,11 @@ def test_worker_refuses_data_that_was_replaced(place: Workplace, tmp_path: Path)
     own = Workplace(tmp_path / "data", place.outputs)
     shutil.copytree(place.data, own.data)
     run = own.train("training.steps=0")
-    manifest = own.data / "demo-v1/manifest.json"
-    manifest.write_text(manifest.read_text().replace('"version": "', '"version": "other-'))
+    manifest = own.data / "demo-v2/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"dataset": "', '"dataset": "other-'))
     failure = start_worker(own, run / "attempts/0001")
     assert '"exit_code": 2' in failure
-    assert "demo-v1" in failure
+    assert "demo-v2" in failure
 
 
 def test_demo_with_other_settings_never_replaces_the_old_one(place: Workplace) -> None:

@@ -35,6 +35,7 @@ from torchtitan.trainer import Trainer
 
 from mmhydra.config.frozen import from_yaml
 from mmhydra.config.schema import RunConfig
+from mmhydra.data.sequences import Batch
 from mmhydra.run.directory import Attempt
 from mmhydra.titan.build import trainer_config
 from mmhydra.titan.control import Order
@@ -46,15 +47,15 @@ _NEVER = 1 << 62  # steps
 class RandomSplit:
     """As much of an OpenSplit as a dataloader uses: ids below `vocab_size`, one document a sequence."""
 
-    eod_id = -1  # none ends: a batch of one token would have no label
-
     def __init__(self, seq_len: int, vocab_size: int) -> None:
         self.stream = self
         self._seq_len, self._vocab_size = seq_len, vocab_size
 
-    def samples(self, indices: Any) -> Any:
-        """Ids (B, L + 1)."""
-        return np.random.default_rng(0).integers(0, self._vocab_size, (len(indices), self._seq_len + 1))
+    def samples(self, indices: Any) -> Batch:
+        """Rows of ids, each the label of the one before it."""
+        ids = np.random.default_rng(0).integers(0, self._vocab_size, (len(indices), self._seq_len + 1))
+        positions = np.broadcast_to(np.arange(self._seq_len), ids[:, 1:].shape).copy()
+        return Batch(np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]), positions)
 
 
 class Alone:

@@ -12,8 +12,8 @@ from mmhydra.run.directory import RunDirectory
 
 DCP_FILES = {".metadata": b"names and shapes", "__0_0.distcp": bytes(range(256)) * 8, "__1_0.distcp": b"\x01" * 999}
 MESH = Mesh(world_size=1, dp_replicate=1, dp_shard=1, tp=1, pp=1)
-MANIFESTS = {"demo-v1": "1" * 64}
-VOCABULARY = {"demo-v1": "2" * 64}
+MANIFESTS = {"demo-v2": "1" * 64}
+VOCABULARY = {"demo-v2": "2" * 64}
 GIT = {"commit": "c" * 40, "branch": "main", "dirty": True, "wheel_record_sha256": None}
 PATCH = b"diff --git a/x b/x\n"
 
@@ -44,7 +44,8 @@ class FakeRun:
         return Keeper(attempt, World(MESH, self.samples), lambda kind, text: self.events.append((kind, text)))
 
     def samples(self, sample: int) -> dict[str, int]:
-        return {"stdlib_code": sample - sample // 4, "stdlib_docs": sample // 4}
+        none = dict.fromkeys((source.name for source in self.config.data.sources), 0)
+        return none | {"stdlib_code": sample - sample // 4, "stdlib_docs": sample // 4}
 
     def save(self, keeper: Keeper, *steps: int) -> Path:
         """Checkpoints after these steps; the folder of the last one."""

@@ -15,6 +15,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SMALL = (
     "cluster=slurm_dev",
     "data.builder.corpus_mb=1",
+    "data.builder.media=16",
     "data.builder.heldout_fraction=0.2",
     "training.validation_interval=null",
     "track.log_interval=1",

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from fitting_dataset import vocabulary_of
 
 import mmhydra
 from mmhydra.checkpoint.__main__ import main
 from mmhydra.checkpoint.stamp import read_stamp
-from mmhydra.data.manifest import Manifest, Source, Vocabulary, write_manifest
+from mmhydra.config.schema import RunConfig
+from mmhydra.data.manifest import Manifest, Source, write_manifest
 
 
 @pytest.fixture
@@ -115,45 +117,42 @@ def test_a_config_that_this_version_can_not_read_is_a_fault(make_run, command):
     assert "config.yaml: not a frozen config of this version" in err
 
 
-def write_data(folder: Path, **changes: object) -> Manifest:
+def write_data(folder: Path, default_config: RunConfig, **changes: object) -> Manifest:
     manifest = Manifest(
-        dataset="demo",
-        version="v1",
+        dataset="demo-v2",
         builder={},
-        vocabulary=Vocabulary(size=2048, digest="2" * 64, eod_id=0, tokenizer_file="tokenizer.json"),
-        sources=tuple(
-            Source(name=name, license="PSF", description="", languages=("en",), tokens_per_modality={})
-            for name in ("stdlib_code", "stdlib_docs")
-        ),
+        vocabulary=vocabulary_of(default_config),
+        sources=tuple(Source(name=s.name, description="", modality="text") for s in default_config.data.sources),
         shards=(),
         unigram_entropy_nats=6.0,
         codecs={},
     ).model_copy(update=changes)
-    (folder / "demo-v1").mkdir(parents=True, exist_ok=True)
-    write_manifest(folder / "demo-v1", manifest)
+    (folder / "demo-v2").mkdir(parents=True, exist_ok=True)
+    write_manifest(folder / "demo-v2", manifest)
     return manifest
 
 
-def test_verify_compares_the_data_that_is_here(make_run, command, tmp_path):
-    manifest = write_data(tmp_path / "data")
-    run = make_run(manifests={"demo-v1": manifest.digest})
+def test_verify_compares_the_data_that_is_here(make_run, command, tmp_path, default_config):
+    manifest = write_data(tmp_path / "data", default_config)
+    run = make_run(manifests={"demo-v2": manifest.digest})
     checkpoint = run.save(run.start(), 100)
     code, out, _ = command("verify", checkpoint)
     assert (code, "data manifests unchanged" in out) == (0, True)
-    other = write_data(tmp_path / "data", unigram_entropy_nats=6.5)
+    other = write_data(tmp_path / "data", default_config, unigram_entropy_nats=6.5)
     code, _, err = command("verify", checkpoint)
     assert code == 2
-    assert f'manifest of demo-v1: "{manifest.digest}" -> "{other.digest}"' in err
+    assert f'manifest of demo-v2: "{manifest.digest}" -> "{other.digest}"' in err
 
 
-def test_data_of_another_vocabulary_is_refused(make_run, command, tmp_path):
-    manifest = write_data(tmp_path / "data")
-    run = make_run(manifests={"demo-v1": manifest.digest})
+def test_data_of_another_vocabulary_is_refused(make_run, command, tmp_path, default_config):
+    manifest = write_data(tmp_path / "data", default_config)
+    run = make_run(manifests={"demo-v2": manifest.digest})
     checkpoint = run.save(run.start(), 100)
-    write_data(tmp_path / "data", vocabulary=manifest.vocabulary.model_copy(update={"size": 1000}))
+    other = manifest.vocabulary.model_copy(update={"layout_digest": "3" * 64})
+    write_data(tmp_path / "data", default_config, vocabulary=other)
     code, _, err = command("verify", checkpoint)
     assert code == 2
-    assert "vocabulary of 1000 ids" in err
+    assert "a vocabulary of other ids than tokens=demo" in err
 
 
 def test_data_that_is_elsewhere_is_no_fault(checkpoint, command):
@@ -203,12 +202,12 @@ def test_what_is_no_checkpoint_is_refused(checkpoint, command, tmp_path, verb):
 
 def test_diff_separates_what_makes_the_numbers(make_run, command):
     one = make_run()
-    other = make_run(model__ffn_dim=512, checkpoint__interval=7, manifests={"demo-v1": "3" * 64})
+    other = make_run(model__ffn_dim=512, checkpoint__interval=7, manifests={"demo-v2": "3" * 64})
     code, out, _ = command("diff", one.save(one.start(), 100), other.save(other.start(), 200))
     assert code == 0
     numbers, rest = out.split("identity (what makes the numbers):\n")[1].split("everything else:\n")
     assert "  model.ffn_dim: 384 -> 512" in numbers
-    assert "manifests.demo-v1" in numbers
+    assert "manifests.demo-v2" in numbers
     assert "  checkpoint.interval: 100 -> 7" in rest
     assert "  step: 100 -> 200" in rest
     assert "ffn_dim" not in rest

@@ -97,8 +97,8 @@ def test_a_resumed_run_stamps_its_parent(make_run):
         ({"model__ffn_dim": 512}, "model.ffn_dim: 384 -> 512"),
         ({"optim__lr": 0.004}, "optim.lr: 0.003 -> 0.004"),
         ({"tag": "x"}, 'tag: "" -> "x"'),
-        ({"manifests": {"demo-v1": "3" * 64}}, f'data_manifests.demo-v1: "{"1" * 64}" -> "{"3" * 64}"'),
-        ({"manifests": {}}, 'data_manifests.demo-v1: "1'),
+        ({"manifests": {"demo-v2": "3" * 64}}, f'data_manifests.demo-v2: "{"1" * 64}" -> "{"3" * 64}"'),
+        ({"manifests": {}}, 'data_manifests.demo-v2: "1'),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused_field_by_field(make_run, other, line):

@@ -5,6 +5,7 @@ import yaml
 
 from mmhydra import paths
 from mmhydra.compose import Request, compose, known_clusters
+from mmhydra.compose.loader import DATASET_GROUPS
 from mmhydra.compose.request import LazyProvenance
 from mmhydra.config import typed
 from mmhydra.config.facts import Facts
@@ -14,7 +15,11 @@ from mmhydra.config.typed import is_known
 from mmhydra.errors import UserError
 
 GROUPS = ("model", "parallel", "data", "tokens", "precision", "optim", "cluster", "checkpoint", "track", "experiment")
-CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in paths.config_dir().glob("*/*.yaml"))
+CHOICES = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in paths.config_dir().glob("*/*.yaml")
+    if path.parent.name not in DATASET_GROUPS
+)
 LARGE = ["model=10b", "data=mix_v0.2", "cluster=h100_256"]
 
 # What stands beside a choice so that the run is legal; nothing for the others.
@@ -56,6 +61,13 @@ def test_a_choice_names_itself_as_its_file(group):
         document = yaml.safe_load(path.read_text())
         section = document if group not in ("model", "data") else document[group]
         assert section["name"] == path.stem
+
+
+@pytest.mark.parametrize("group", DATASET_GROUPS)
+def test_groups_of_datasets_are_told_from_those_of_runs(group):
+    for text in (f"{group}=demo-v2", f"+{group}=demo-v2"):
+        with pytest.raises(UserError, match=f"{group}: a run chooses nothing from this group.*python -m mmhydra.data"):
+            compose([text])
 
 
 def test_the_command_keys_are_no_part_of_the_run():

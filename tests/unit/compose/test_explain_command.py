@@ -17,13 +17,18 @@ import mmhydra
 from mmhydra import paths
 from mmhydra.compose import compose, compose_tree
 from mmhydra.compose.command_line import parse
+from mmhydra.compose.loader import DATASET_GROUPS
 from mmhydra.config.explain import COMMAND_LINE, Setting
 from mmhydra.config.frozen import flatten
 from mmhydra.explain import __main__ as explain
 from mmhydra.run.directory import RunDirectory
 from mmhydra.run.identity import identify
 
-CHOICES = sorted(f"{path.parent.name}={path.stem}" for path in paths.config_dir().glob("*/*.yaml"))
+CHOICES = sorted(
+    f"{path.parent.name}={path.stem}"
+    for path in paths.config_dir().glob("*/*.yaml")
+    if path.parent.name not in DATASET_GROUPS
+)
 ROOT = str(Path(mmhydra.__file__).parent.parent)
 
 

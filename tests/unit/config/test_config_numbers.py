@@ -57,7 +57,8 @@ def test_a_token_budget_is_rounded_up_to_whole_steps(default_config, change, ste
 
 @pytest.mark.parametrize(("size", "multiple", "padded"), [(2048, 64, 2048), (2049, 64, 2112), (1, 64, 64), (5, 1, 5)])
 def test_the_vocabulary_is_padded(default_config, change, size, multiple, padded):
-    tokens = change(default_config, {"tokens.ranges.0.size": size, "tokens.pad_multiple": multiple}).tokens
+    ranges = [{"name": "text", "modality": "text", "size": size, "start": None}]
+    tokens = change(default_config, {"tokens.ranges": ranges, "tokens.pad_multiple": multiple}).tokens
     assert (tokens.used_size, tokens.vocab_size) == (size, padded)
 
 
@@ -94,5 +95,6 @@ def test_the_format_whose_peak_counts(default_config, change, dtype, recipe, exp
 
 
 def test_a_dataset_of_two_sources_is_named_once(default_config):
-    assert [source.dataset for source in default_config.data.sources] == ["demo-v1", "demo-v1"]
-    assert default_config.data.datasets == ["demo-v1"]
+    assert {source.dataset for source in default_config.data.sources} == {"demo-v2"}
+    assert len(default_config.data.sources) > 1
+    assert default_config.data.datasets == ["demo-v2"]

@@ -28,7 +28,7 @@ SECTION = known_clusters()["h100_64"].slurm.model_dump()
 JOBS = {"cluster.kind": "slurm", "cluster.time_limit_min": 60, "cluster.slurm": SECTION}
 SLURM = {**JOBS, "cluster.nodes": 1, "cluster.gpus_per_node": 1}
 TINY = {"model.dim": 4, "model.num_heads": 2, "model.num_kv_heads": 2, "training.microbatch_size": 1}
-RANGE = {"name": "text", "modality": "text", "size": 1024}
+RANGE = {"name": "text", "modality": "text", "size": 1024, "start": None}
 WORLD = ("parallel.dp", "parallel.tp", "parallel.pp", "cluster.max_processes")
 MICROBATCHES = (
     *("parallel.schedule", "parallel.pp", "training.microbatch_size", "training.global_batch_size", "parallel.dp"),
@@ -155,21 +155,21 @@ CASES = {
         {"tokens.ranges": [RANGE, {**RANGE, "name": "more"}]},
     ),
     "specials twice": Case(
-        {"tokens.special": ["<a>", "<a>"]},
+        {"tokens.special": ["<|endoftext|>", "<a>", "<a>"]},
         [("tokens.special",)],
         ["special token <a> is declared twice"],
-        {"tokens.special": ["<a>", "<b>"]},
+        {"tokens.special": ["<|endoftext|>", "<a>", "<b>"]},
     ),
     "specials without ids": Case(
         {
-            "tokens.ranges": [RANGE, {"name": "special", "modality": "special", "size": 1}],
-            "tokens.special": ["<a>", "<b>"],
+            "tokens.ranges": [RANGE, {"name": "special", "modality": "special", "size": 1, "start": None}],
+            "tokens.special": ["<|endoftext|>", "<b>"],
         },
         [("tokens.special", "tokens.ranges")],
         ["2 special tokens", "has 1"],
         {
-            "tokens.ranges": [RANGE, {"name": "special", "modality": "special", "size": 2}],
-            "tokens.special": ["<a>", "<b>"],
+            "tokens.ranges": [RANGE, {"name": "special", "modality": "special", "size": 2, "start": None}],
+            "tokens.special": ["<|endoftext|>", "<b>"],
         },
     ),
     "a modality without a range": Case(
@@ -178,7 +178,7 @@ CASES = {
         ["source stdlib_docs holds image", "ranges for text", "tokens=qwen_full"],
         {
             "data.sources.1.modality": "image_text",
-            "tokens.ranges": [RANGE, {"name": "image", "modality": "image", "size": 64}],
+            "tokens.ranges": [RANGE, {"name": "image", "modality": "image", "size": 64, "start": None}],
         },
     ),
     "sources twice": Case(
@@ -215,16 +215,23 @@ CASES = {
         ["training.tokens=374784"],
         {**BOTH, "training.tokens": 374_784, "data.max_epochs": 3.0},
     ),
-    "no sequence held out": Case(
-        {"training.seq_len": 9_000, "training.global_batch_size": 1, "training.microbatch_size": 1},
-        [("training.seq_len", "training.validation_interval")] * 2,
-        ["the held-out split of source stdlib_code has 5000 tokens, one sequence needs 9001", "training.seq_len=4999"],
-        {
-            "training.seq_len": 9_000,
-            "training.global_batch_size": 1,
-            "training.microbatch_size": 1,
-            "training.validation_interval": None,
-        },
+    "no document held out": Case(
+        {"data.sources.0.dataset": "all-train"},
+        [("data.sources", "training.validation_interval")],
+        ["the held-out split of source stdlib_code has no document", "type training.validation_interval=null"],
+        {"data.sources.0.dataset": "all-train", "training.validation_interval": None},
+    ),
+    "no document to train on": Case(
+        {"data.sources.0.dataset": "all-heldout"},
+        [("data.sources",)],
+        ["the train split of source stdlib_code has no document", "leave the source out"],
+        {},
+    ),
+    "a unit that no sequence holds": Case(
+        {"data.sources.0.dataset": "images", "data.sources.1.dataset": "audio", "training.seq_len": 128},
+        [("training.seq_len",)] * 2,
+        ["source stdlib_docs has a unit of 130 ids", "a sequence has 128", "type training.seq_len=258 or more"],
+        {"data.sources.0.dataset": "images", "data.sources.1.dataset": "audio", "training.seq_len": 258},
     ),
     "a name that is too long": Case(
         {"checkpoint.init_from": f"/a/{'ü' * 128}"},
@@ -440,10 +447,33 @@ CASES = {
 }
 
 
+# Text alone, from two sources: the cases are about what they change.
+SOURCES = [
+    {"name": "stdlib_code", "dataset": "demo-v2", "modality": "text", "weight": 0.8},
+    {"name": "stdlib_docs", "dataset": "demo-v2", "modality": "text", "weight": 0.2},
+]
+TEXT_ONLY = {
+    "tokens.ranges": [{**RANGE, "size": 2048}],
+    "tokens.special": ["<|endoftext|>"],
+    "data.sources": SOURCES,
+}
+
+
+@pytest.fixture
+def default_config(default_config, change):
+    return change(default_config, TEXT_ONLY)
+
+
 @pytest.fixture(scope="module")
 def facts():
-    """The shipped clusters, and a demo dataset of 100,000 tokens a source."""
-    tokens = {("demo-v1", source): TokenCount(100_000, 5_000) for source in ("stdlib_code", "stdlib_docs")}
+    """The shipped clusters, a demo dataset of 100,000 tokens a source, and datasets that lack something."""
+    tokens = {("demo-v2", source): TokenCount(100_000, 5_000) for source in ("stdlib_code", "stdlib_docs")}
+    tokens |= {
+        ("all-train", "stdlib_code"): TokenCount(100_000, 0),
+        ("all-heldout", "stdlib_code"): TokenCount(0, 5_000),
+        ("images", "stdlib_code"): TokenCount(100_000, 5_000, largest_unit=258),
+        ("audio", "stdlib_docs"): TokenCount(100_000, 5_000, largest_unit=130),
+    }
     return Facts(known_clusters(), tokens)
 
 

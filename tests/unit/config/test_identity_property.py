@@ -333,7 +333,7 @@ def test_a_dry_run_names_the_run_once_its_data_is_there(tmp_path, monkeypatch, c
         assert found is not None
         return found.group(1)
 
-    assert said() == f"pending (demo-v1 is not in {data}; the first start builds it)"
+    assert said() == f"pending (demo-v2 is not in {data}; the first start builds it)"
     assert not data.exists()
     request = compose(TINY)
     manifests = prepare(request.config.data, request.config.tokens, data, lambda text: None)
@@ -344,6 +344,6 @@ def test_a_dry_run_names_the_run_once_its_data_is_there(tmp_path, monkeypatch, c
     assert said("name=other", "track=tensorboard", "parallel=hsdp") == name
     ids = [said("tag=a"), said("seed.model=1"), said("seed.data=1"), said("optim.lr=1e-3")]
     assert len({*ids, name}) == 5
-    (data / "demo-v1" / "manifest.json").write_text("{")  # a start would refuse it, so a dry run does
+    (data / "demo-v2" / "manifest.json").write_text("{")  # a start would refuse it, so a dry run does
     assert train.main() == 2
     assert "is not a manifest" in capfd.readouterr().err

@@ -1,62 +1,67 @@
-"""A small demo dataset, built once, and helpers to make tiny datasets by hand."""
+"""Helpers to make tiny datasets by hand."""
 
 import gc
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import webdataset
 
-from mmhydra.data.demo import build_demo
+from mmhydra.data.document import Document, text_document
 from mmhydra.data.manifest import Manifest, Source, Vocabulary, write_manifest
 from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
-
-DEMO_SETTINGS = {"vocab_size": 512, "corpus_mb": 0.6, "heldout_fraction": 0.2, "shard_mb": 0.25}
 
 
 @dataclass(frozen=True)
 class Built:
     folder: Path
     manifest: Manifest
-    settings: dict[str, float] = field(default_factory=dict)
-
-
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """The demo at 0.6 MB; tests must not write into its folder."""
-    folder = tmp_path_factory.mktemp("demo") / "v1"
-    return Built(folder, build_demo(folder, **DEMO_SETTINGS, on_progress=lambda line: None), DEMO_SETTINGS)
 
 
 def info(name: str, source: str = "web") -> DocumentInfo:
-    return DocumentInfo(name, source, f"file:///{name}", ("text",), "CC0-1.0", "en")
+    return DocumentInfo(name, source, f"file:///{name}", ("text",), "CC0-1.0", "en", "plain", {"title": name})
+
+
+def as_document(document: Document | Sequence[int]) -> Document:
+    """Ids as a text, closed by id 0."""
+    return document if isinstance(document, Document) else text_document(document, 0)
 
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Built]:
-    """Write documents (lists of ids; the end-of-document id 0 is added) as source "web", split "train"."""
+    """Write documents (or lists of ids; the end-of-document id 0 is added) as source "web", split "train"."""
 
-    def make(documents: Sequence[Sequence[int]], vocab_size: int = 100, max_bytes: int = 10**6) -> Built:
-        folder = tmp_path / "made"
-        with ShardWriter(folder, "web", "train", vocab_size=vocab_size, eod_id=0, max_bytes=max_bytes) as writer:
+    def make(
+        documents: Sequence[Document | Sequence[int]],
+        vocab_size: int = 100,
+        max_bytes: int = 10**6,
+        chunk_bytes: int = 4096,
+        name: str = "made",
+    ) -> Built:
+        folder = tmp_path / name
+        with ShardWriter(
+            folder, "web", "train", vocab_size=vocab_size, eod_id=0, max_bytes=max_bytes, chunk_bytes=chunk_bytes
+        ) as writer:
             for number, document in enumerate(documents):
-                writer.write(np.array([*document, 0]), info(f"d{number}"))
+                writer.write(as_document(document), info(f"d{number}"))
+        empty = hashlib.sha256(b"{}").hexdigest()
         manifest = Manifest(
-            dataset="made",
-            version="v1",
+            dataset=name,
             builder={},
             vocabulary=Vocabulary(
                 size=vocab_size,
-                digest=hashlib.sha256(b"{}").hexdigest(),
+                digest=empty,
+                layout_digest=empty,
+                layout={},
                 eod_id=0,
                 tokenizer_file="tokenizer.json",
+                tokenizer_sha256=empty,
             ),
-            sources=(Source(name="web", license="CC0-1.0", description="", languages=("en",), tokens_per_modality={}),),
+            sources=(Source(name="web", description="", modality="text"),),
             shards=tuple(writer.shards),
             unigram_entropy_nats=1.0,
             codecs={},
@@ -80,9 +85,3 @@ def read_with_webdataset() -> Callable[[Sequence[str]], list[dict[str, Any]]]:
         return samples
 
     return read
-
-
-@pytest.fixture
-def row() -> Callable[[Sequence[Sequence[int]]], np.ndarray]:
-    """All documents end to end, each closed by id 0: what TokenShards must read."""
-    return lambda documents: np.array([i for document in documents for i in [*document, 0]], dtype=np.int64)

@@ -1,71 +1,248 @@
+import time
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from documents import documents, marked, mixed_document
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
-from mmhydra.data.sequences import IGNORE_INDEX, FixedSequences, to_batch
+from mmhydra.data.atoms import largest_unit
+from mmhydra.data.datasets import DataError
+from mmhydra.data.document import NO_OPENER
+from mmhydra.data.packing import DOCUMENT, LENGTH, OFFSET, OPENER, first_fit, pack
+from mmhydra.data.sequences import IGNORE_INDEX, PackedSequences
 from mmhydra.data.shards import TokenShards
-from mmhydra.errors import UserError
 
-DOCUMENTS = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10, 11, 12]]  # 16 ids with their ends
-
-
-def sequences(made, seq_len):
-    return FixedSequences(TokenShards(made.folder, made.manifest, "web", "train"), seq_len)
+NO = IGNORE_INDEX
 
 
-@pytest.mark.parametrize(("seq_len", "length"), [(1, 15), (4, 3), (5, 3), (7, 2), (8, 1), (15, 1)])
-def test_sequences_share_one_id_and_skip_none(make_dataset, row, seq_len, length):
-    found = sequences(make_dataset(DOCUMENTS, max_bytes=4096), seq_len)
-    whole = row(DOCUMENTS)
-    assert len(found) == length
-    for k, sequence in enumerate(found):  # also: IndexError ends the iteration
-        np.testing.assert_array_equal(sequence, whole[k * seq_len : k * seq_len + seq_len + 1])
-    assert k == length - 1
+def packed(made, seq_len):
+    shards = TokenShards(made.folder, made.manifest, "web", "train")
+    return PackedSequences(shards, pack(shards, seq_len), eod_id=0)
+
+
+def pieces(made, seq_len):
+    found = packed(made, seq_len).pack
+    return [found.pieces[low:high].tolist() for low, high in zip(found.edges[:-1], found.edges[1:], strict=True)]
+
+
+def cuts(make_dataset, document, seq_len):
+    """Of one document alone: (offset, length, opener) of each piece in its order."""
+    found = pieces(make_dataset([document]), seq_len)
+    return sorted(tuple(piece[1:]) for sequence in found for piece in sequence)
+
+
+def test_a_sequence_by_hand(make_dataset):
+    speech = mixed_document(("text", 2, 1, False), ("special", 1), ("audio", 4, 2, True, 90), ("special", 1))
+    made = make_dataset([[5, 6, 7], [8, 9], speech])
+    found = packed(made, 7)
+    # Two texts of 3 and 2 inputs share a sequence. The speech (ids 1 to 8, end) of 8 is cut between its units.
+    assert [[tuple(piece)[2:] for piece in found.describe(k)] for k in range(len(found))] == [
+        [(0, 0, 3, -1), (1, 0, 2, -1)],
+        [(2, 0, 5, -1)],
+        [(2, 5, 3, 90)],
+    ]
+    inputs, labels, positions = (rows.tolist() for rows in found[0])
+    assert inputs == [5, 6, 7, 8, 9, 0, 0]
+    assert labels == [6, 7, 0, 9, 0, NO, NO]
+    assert positions == [0, 1, 2, 0, 1, 0, 1]
+    inputs, labels, positions = (rows.tolist() for rows in found[1])
+    assert inputs == [1, 2, 3, 4, 5, 0, 0]
+    assert labels == [NO, 3, 4, 5, 6, NO, NO]  # the second id is text without loss; the last is the next piece's first
+    assert positions == [0, 1, 2, 3, 4, 0, 1]
+    inputs, labels, positions = (rows.tolist() for rows in found[2])
+    assert inputs == [90, 6, 7, 8, 0, 0, 0]
+    assert labels == [6, 7, 8, 0, NO, NO, NO]
+    assert positions == [0, 1, 2, 3, 0, 1, 2]
+    assert all(rows.dtype == np.int64 for rows in found[0])
+    assert found.pack.padding_share == pytest.approx(1 - 14 / 21)
+
+
+def test_text_is_cut_anywhere(make_dataset):
+    text = mixed_document(("text", 10))
+    assert cuts(make_dataset, text, 4) == [(0, 4, -1), (4, 4, -1), (8, 2, -1)]
+    assert cuts(make_dataset, text, 10) == [(0, 10, -1)]
+    assert cuts(make_dataset, text, 9) == [(0, 9, -1), (9, 1, -1)]
+
+
+def test_an_image_stays_whole_with_its_marks(make_dataset):
+    document = mixed_document(("text", 5), *marked("image", 4, 4, NO_OPENER), ("text", 3))
+    # The image would begin at 5 and end at 11: it does not fit behind the text in 8 or 10, and does in 11.
+    assert cuts(make_dataset, document, 8) == [(0, 5, -1), (5, 8, -1), (13, 1, -1)]
+    assert cuts(make_dataset, document, 10) == [(0, 5, -1), (5, 9, -1)]
+    assert cuts(make_dataset, document, 11) == [(0, 11, -1), (11, 3, -1)]
+
+
+def test_two_images_between_one_mark_each(make_dataset):
+    # start image end start image end: the cut is between the second and the third mark.
+    document = mixed_document(*marked("image", 4, 4, NO_OPENER), *marked("image", 4, 4, NO_OPENER))
+    assert cuts(make_dataset, document, 9) == [(0, 6, -1), (6, 6, -1)]
+    # A single mark between them belongs to the second.
+    document = mixed_document(("image", 4, 4), ("special", 1), ("image", 4, 4))
+    assert cuts(make_dataset, document, 8) == [(0, 4, -1), (4, 5, -1)]
+
+
+def test_all_marks_before_a_signal_stay_with_it(make_dataset):
+    # camera, start, two steps of four ids, end
+    document = mixed_document(("text", 4), ("special", 2), ("video", 8, 4, True, 90), ("special", 1))
+    assert cuts(make_dataset, document, 7) == [(0, 4, -1), (4, 6, -1), (10, 5, 90)]
+    assert cuts(make_dataset, document, 10) == [(0, 10, -1), (10, 5, 90)]
+
+
+def test_openers_take_a_position(make_dataset):
+    document = mixed_document(*marked("audio", 20, 2, 91))
+    # 1 + 2 x 2 ids, then the opener and two units each, then the opener, one unit and the end mark.
+    expected = [(0, 5, -1), (5, 4, 91), (9, 4, 91), (13, 4, 91), (17, 4, 91), (21, 1, 91)]
+    found = cuts(make_dataset, document, 5)
+    assert found[:-2] == expected[:-2]
+    assert found[-2:] == [(17, 2, 91), (19, 3, 91)]  # the end mark belongs to the last unit
+
+
+def test_what_cannot_fit_names_the_numbers(make_dataset):
+    document = mixed_document(("text", 3), *marked("image", 16, 16, NO_OPENER))
+    assert largest_unit(document) == 18
+    made = make_dataset([[1, 2], document])
+    with pytest.raises(DataError, match=r"source web has a unit of 18 ids .*seq_len=17; type training.seq_len=18 or"):
+        packed(made, 17)
+    assert len(packed(made, 18)) == 2
+    with pytest.raises(DataError, match="at least 1, not 0"):
+        packed(made, 0)
+    with pytest.raises(DataError, match="no document of two ids or more in its split train"):
+        packed(make_dataset([[], []]), 8)
 
 
 def test_index_outside(make_dataset):
-    found = sequences(make_dataset(DOCUMENTS), 5)
-    for k in (-1, 3):
-        with pytest.raises(IndexError, match=f"sequence {k} of web/train: has 3"):
+    found = packed(make_dataset([[1, 2], [3]]), 2)
+    assert len(found) == 2
+    for k in (-1, 2):
+        with pytest.raises(IndexError, match=f"sequence {k} of web/train: has 2"):
             found[k]
 
 
-def test_too_little_data_names_the_numbers(make_dataset):
-    made = make_dataset(DOCUMENTS)
-    with pytest.raises(UserError, match=r"web split train has 16 tokens, fewer than the 17 .* at most 15"):
-        sequences(made, 16)
-    with pytest.raises(UserError, match="at least 1, not 0"):
-        sequences(made, 0)
+def may_cut(document, place):
+    """Whether a document may be cut before the id at `place`, and the opener then: the rule in plain words."""
+    kinds = np.repeat([segment.modality for segment in document.segments], [s.length for s in document.segments])
+    media = np.isin(kinds, ["image", "audio", "video"])
+    segment = next(s for s in document.segments if s.start <= place < s.start + s.length)
+    inside = place > segment.start
+    if inside and (place - segment.start) % segment.unit:
+        return False, None
+    opener = segment.opener if inside else NO_OPENER
+    if not inside or kinds[place] == "special":
+        before = after = place  # the run of marks around the cut
+        while before and kinds[before - 1] == "special":
+            before -= 1
+        while after < len(kinds) - 1 and kinds[after] == "special":  # the last one is the end of the document
+            after += 1
+        leads_in = after < len(kinds) - 1 and media[after]
+        leads_out = before > 0 and media[before - 1]
+        closing = leads_out and (after - before >= 2 or not leads_in) and after > before
+        if leads_in and place > before + closing and after > before:
+            return False, None
+        if closing and place == before:
+            return False, None
+    return True, opener
 
 
-def test_batch_by_hand():
-    tokens = np.array([[0, 5, 6, 0, 7, 8, 0, 0, 9], [1, 2, 3, 4, 5, 6, 7, 8, 0]])
-    inputs, labels, positions = to_batch(tokens, eod_id=0)
-    no = IGNORE_INDEX
-    np.testing.assert_array_equal(inputs, tokens[:, :-1])
-    np.testing.assert_array_equal(labels, [[no, 6, 0, no, 8, 0, no, no], [2, 3, 4, 5, 6, 7, 8, 0]])
-    np.testing.assert_array_equal(positions, [[0, 0, 1, 2, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5, 6, 7]])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(corpus=st.lists(documents(), min_size=1, max_size=9), data=st.data())
+def test_every_pair_once_and_nothing_crosses(make_dataset, corpus, data):
+    least = max(largest_unit(document) for document in corpus)
+    seq_len = data.draw(st.integers(least, least + 30))
+    made = make_dataset(corpus, max_bytes=data.draw(st.sampled_from([1, 4096, 10**6])))
+    if not any(len(document.ids) > 1 for document in corpus):
+        return
+    found = packed(made, seq_len)
+    seen = [np.zeros(len(document.ids) - 1, int) for document in corpus]
+    for k in range(len(found)):
+        sample, at = found[k], 0
+        assert all(len(rows) == seq_len for rows in sample)
+        for piece in found.describe(k):
+            ids, opener = corpus[piece.document].ids, [piece.opener] if piece.opener >= 0 else []
+            assert piece.key == f"{piece.document:09d}"
+            assert piece.shard == found.shards.shard_of_document(piece.document)
+            end = at + len(opener) + piece.length
+            assert end <= seq_len
+            stop = piece.offset + piece.length
+            loss = [s.loss for s in corpus[piece.document].segments for _ in range(s.length)]
+            label_places = range(piece.offset + (not opener), stop + 1)
+            assert sample.input_L[at:end].tolist() == [*opener, *ids[piece.offset : stop]]
+            assert sample.labels_L[at:end].tolist() == [ids[i] if loss[i] else NO for i in label_places]
+            assert sample.positions_L[at:end].tolist() == list(range(end - at))
+            seen[piece.document][piece.offset : stop] += 1
+            if piece.offset:
+                assert may_cut(corpus[piece.document], piece.offset) == (True, piece.opener)
+            else:
+                assert piece.opener == NO_OPENER
+            at = end
+        assert (sample.input_L[at:] == 0).all()
+        assert (sample.labels_L[at:] == NO).all()
+        assert sample.positions_L[at:].tolist() == list(range(seq_len - at))
+    assert all((count == 1).all() for count in seen)
+    for number, document in enumerate(corpus):  # what fits whole stays whole; no cut comes sooner than it must
+        own = found.pack.pieces[found.pack.pieces[:, DOCUMENT] == number]
+        own = own[np.argsort(own[:, OFFSET])]
+        if 1 < len(document.ids) <= seq_len + 1:
+            assert own[:, 1:].tolist() == [[0, len(document.ids) - 1, NO_OPENER]]
+        for piece in own[:-1]:
+            room = seq_len - (piece[OPENER] >= 0) - piece[LENGTH]
+            later = piece[OFFSET] + piece[LENGTH] + np.arange(1, room + 1)
+            assert not any(may_cut(document, int(place))[0] for place in later if place < len(document.ids) - 1)
+
+
+def plain_first_fit(needs, seq_len, max_open):
+    """The same in a few plain lines, without the shortcut for pieces that stay alone."""
+    least, bins, out = min(needs), [], []
+    for number, need in enumerate(needs):
+        if need > seq_len - least:
+            out.append(number)
+            continue
+        place = next((place for place, (_, room) in enumerate(bins) if need <= room), None)
+        if place is None:
+            bins = bins[1:] if len(bins) == max_open else bins
+            bins.append([number, seq_len])
+            place = len(bins) - 1
+        bins[place][1] -= need
+        out.append(bins[place][0])
+        bins = [entry for entry in bins if entry[1] >= least]
+    return out
 
 
 @settings(deadline=None)
-@given(
-    hnp.arrays(
-        np.int64,
-        hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=12),
-        elements=st.integers(0, 4),
-    )
-)
-def test_batch_equals_the_plain_loop(tokens):
-    inputs, labels, positions = to_batch(tokens, eod_id=3)
-    for b in range(tokens.shape[0]):
-        position = 0
-        for t in range(tokens.shape[1] - 1):
-            ends = tokens[b, t] == 3
-            assert inputs[b, t] == tokens[b, t]
-            assert positions[b, t] == position
-            assert labels[b, t] == (IGNORE_INDEX if ends else tokens[b, t + 1])
-            position = 0 if ends else position + 1
-    assert inputs.dtype == labels.dtype == positions.dtype == np.int64
-    assert inputs.flags.c_contiguous
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=80), st.integers(1, 5))
+def test_first_fit_is_first_fit(needs, max_open):
+    found = first_fit(np.array(needs), 20, max_open)
+    assert found.tolist() == plain_first_fit(needs, 20, max_open)
+    assert np.bincount(found, weights=needs).max() <= 20
+
+
+def test_sequences_follow_the_documents(make_dataset):
+    lengths = np.random.default_rng(0).integers(1, 60, 600)
+    made = make_dataset([[1] * length for length in lengths], max_bytes=40_000)
+    found = packed(made, 64)
+    firsts = [min(piece[DOCUMENT] for piece in sequence) for sequence in pieces(made, 64)]
+    assert firsts == sorted(firsts)
+    spans = [
+        max(p[DOCUMENT] for p in sequence) - first for sequence, first in zip(pieces(made, 64), firsts, strict=True)
+    ]
+    assert max(spans) < 300  # MAX_OPEN sequences of few documents each
+    assert found.pack.padding_share < 0.08
+    shards = [found.shard_of(k) for k in range(len(found))]
+    assert shards == sorted(shards)
+    assert len(set(shards)) > 5
+
+
+@pytest.mark.parametrize("num_documents", [2, 160])
+def test_a_sequence_of_8192_takes_well_under_a_millisecond(make_dataset, num_documents):
+    length = 8192 // num_documents
+    made = make_dataset([[1] * length] * (num_documents * 8), max_bytes=10**9)
+    found = packed(made, 8192)
+    assert len(found) == 8
+    for k in range(8):
+        found[k]
+    times = []
+    for k in [*range(8)] * 5:
+        began = time.perf_counter()
+        found[k]
+        times.append(time.perf_counter() - began)
+    assert np.median(times) < 1e-3

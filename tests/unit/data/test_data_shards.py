@@ -1,39 +1,48 @@
 import io
 import pickle
+import resource
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
 import pytest
 import webdataset
+from documents import documents, marked, mixed_document
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmhydra.data.index import ShardError
+from mmhydra.data.document import NO_OPENER, Document, Segment, text_document
+from mmhydra.data.index import ShardError, scan
 from mmhydra.data.manifest import ManifestError
 from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
 from mmhydra.data.shards import TokenShards
 
-DOCUMENTS = [[1, 2, 3], [4], [], [5, 6], [7, 8, 9, 10], [11] * 40]
-
-
-def info(name="d"):
-    return DocumentInfo(name, "web", "file:///d", ("text",), "CC0-1.0", "en")
+TEXTS = [[1, 2, 3], [4], [], [5, 6], [7, 8, 9, 10], [11] * 40]
+MIXED = mixed_document(("text", 3), *marked("audio", 8, 2), ("text", 2, 1, False))
 
 
 @pytest.fixture
 def made(make_dataset):
-    return make_dataset(DOCUMENTS, max_bytes=4096)
+    return make_dataset([*TEXTS, MIXED], max_bytes=4096)
 
 
 def open_shards(made):
     return TokenShards(made.folder, made.manifest, "web", "train")
 
 
-def test_plain_webdataset_reads_them(made, row, read_with_webdataset):
-    paths = [str(made.folder / shard.path) for shard in made.manifest.shards]
-    samples = read_with_webdataset(paths)
-    assert [sample["__key__"] for sample in samples] == [f"{number:09d}" for number in range(len(DOCUMENTS))]
-    np.testing.assert_array_equal(np.concatenate([sample["tokens.npy"] for sample in samples]), row(DOCUMENTS))
+def info(name="d"):
+    return DocumentInfo(name, "web", "file:///d", ("text",), "CC0-1.0", "en")
+
+
+def writer(folder, **changed):
+    return ShardWriter(folder, "web", "train", **{"vocab_size": 100, "eod_id": 0, "max_bytes": 10**6, **changed})
+
+
+def test_plain_webdataset_reads_them(made, read_with_webdataset):
+    samples = read_with_webdataset([str(made.folder / shard.path) for shard in made.manifest.shards])
+    assert [sample["__key__"] for sample in samples] == [f"{number:09d}" for number in range(len(TEXTS) + 1)]
+    assert [sample["tokens.npy"].tolist() for sample in samples] == [*([*t, 0] for t in TEXTS), MIXED.ids.tolist()]
     assert samples[0]["tokens.npy"].dtype == np.uint16
     assert samples[3]["json"] == {
         "unique_id": "d3",
@@ -42,6 +51,9 @@ def test_plain_webdataset_reads_them(made, row, read_with_webdataset):
         "modalities": ["text"],
         "license": "CC0-1.0",
         "language": "en",
+        "template": "plain",
+        "record": {"title": "d3"},
+        "segments": [["text", 0, 2, 1, True, -1], ["special", 2, 1, 1, True, -1]],
     }
 
 
@@ -50,24 +62,38 @@ def test_bytes_are_those_of_webdataset_tar_writer(made):
     with tarfile.open(path) as tar:
         members = [(member.name, tar.extractfile(member).read()) for member in tar]
     theirs = io.BytesIO()
-    with webdataset.TarWriter(theirs, user="mmhydra", group="mmhydra", mtime=0, encoder=False) as writer:
+    with webdataset.TarWriter(theirs, user="mmhydra", group="mmhydra", mtime=0, encoder=False) as tar:
         for (name, json_data), (_, token_data) in zip(members[::2], members[1::2], strict=True):
-            writer.write({"__key__": name.split(".")[0], "json": json_data, "tokens.npy": token_data})
+            tar.write({"__key__": name.split(".")[0], "json": json_data, "tokens.npy": token_data})
     assert theirs.getvalue() == path.read_bytes()
 
 
 def test_same_documents_give_same_bytes(make_dataset):
-    first = make_dataset(DOCUMENTS, max_bytes=4096)
+    first, second = (make_dataset([*TEXTS, MIXED], max_bytes=4096, name=name) for name in ("a", "b"))
+    assert second.manifest.shards == first.manifest.shards
     names = sorted(path.name for path in (first.folder / "shards").iterdir())
-    before = [(first.folder / "shards" / name).read_bytes() for name in names]
-    second = make_dataset(DOCUMENTS, max_bytes=4096)
-    assert second.manifest.digest == first.manifest.digest
-    assert [(first.folder / "shards" / name).read_bytes() for name in names] == before
+    assert names == sorted(path.name for path in (second.folder / "shards").iterdir())
+    assert len(names) == 4 * len(first.manifest.shards)
+    for name in names:
+        assert (first.folder / "shards" / name).read_bytes() == (second.folder / "shards" / name).read_bytes()
+
+
+def test_writers_of_one_shard_each_do_what_one_writer_does(made, tmp_path):
+    corpus, first = [*map(lambda t: text_document(t, 0), TEXTS), MIXED], 0
+    for number, shard in enumerate(made.manifest.shards):
+        part = writer(tmp_path, max_bytes=None, chunk_bytes=4096, first_shard=number, first_document=first)
+        with part:
+            for document in range(first, first + shard.num_documents):
+                name = f"d{document}"
+                own = DocumentInfo(name, "web", f"file:///{name}", ("text",), "CC0-1.0", "en", "plain", {"title": name})
+                assert part.write(corpus[document], own) == f"{document:09d}"
+        assert part.shards == [shard]
+        assert (tmp_path / shard.path).read_bytes() == (made.folder / shard.path).read_bytes()
+        first += shard.num_documents
 
 
 def test_rolls_at_the_size_limit(make_dataset):
-    documents = [[1] * 100] * 20
-    made = make_dataset(documents, max_bytes=10_000)
+    made = make_dataset([[1] * 100] * 20, max_bytes=10_000)
     assert len(made.manifest.shards) > 2
     for shard in made.manifest.shards:
         with tarfile.open(made.folder / shard.path) as tar:
@@ -76,64 +102,97 @@ def test_rolls_at_the_size_limit(make_dataset):
     assert sum(shard.num_documents for shard in made.manifest.shards) == 20
 
 
-def test_a_document_above_the_limit_gets_its_own_shard(make_dataset, row):
-    documents = [[1], [2] * 9000, [3]]
-    made = make_dataset(documents, max_bytes=4096)
+def test_a_document_above_the_limit_gets_its_own_shard(make_dataset):
+    made = make_dataset([[1], [2] * 9000, [3]], max_bytes=4096)
     assert [shard.num_documents for shard in made.manifest.shards] == [1, 1, 1]
-    np.testing.assert_array_equal(open_shards(made).read(0, 9005), row(documents))
+    assert open_shards(made).ids(1).tolist() == [2] * 9000 + [0]
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(65536, "<u2"), (65537, "<u4")])
-def test_widest_ids_survive(make_dataset, row, vocab_size, dtype):
-    documents = [[1, vocab_size - 1], [vocab_size - 2]]
-    made = make_dataset(documents, vocab_size=vocab_size)
-    np.testing.assert_array_equal(open_shards(made).read(0, 5), row(documents))
+def test_widest_ids_survive(make_dataset, vocab_size, dtype):
+    made = make_dataset([[1, vocab_size - 1], [vocab_size - 2]], vocab_size=vocab_size)
+    assert open_shards(made).ids(0).tolist() == [1, vocab_size - 1, 0]
+    assert open_shards(made).ids(1).tolist() == [vocab_size - 2, 0]
     with tarfile.open(made.folder / made.manifest.shards[0].path) as tar:
         assert np.load(io.BytesIO(tar.extractfile("000000000.tokens.npy").read())).dtype == np.dtype(dtype)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(documents=st.lists(st.lists(st.integers(1, 99), max_size=9), min_size=1, max_size=12), data=st.data())
-def test_read_is_a_slice_of_all_documents(make_dataset, row, documents, data):
-    made = make_dataset(documents, max_bytes=data.draw(st.sampled_from([1, 4096, 10**6])))
-    shards, whole = open_shards(made), row(documents)
-    assert shards.num_tokens == len(whole)
-    assert shards.num_documents == len(documents)
-    start = data.draw(st.integers(0, len(whole)))
-    count = data.draw(st.integers(0, len(whole) - start))
-    read = shards.read(start, count)
-    assert read.dtype == np.int64
-    np.testing.assert_array_equal(read, whole[start : start + count])
-
-
-@pytest.mark.parametrize(("start", "count"), [(-1, 2), (0, 57), (56, 1), (3, -1)])
-def test_read_outside(made, start, count):
-    assert open_shards(made).num_tokens == 56
-    with pytest.raises(IndexError, match="has 56"):
-        open_shards(made).read(start, count)
-
-
-def test_shard_at_names_the_shard_of_each_id(made):
-    expected = [shard.path for shard in made.manifest.shards for _ in range(shard.num_tokens)]
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(corpus=st.lists(documents(), min_size=1, max_size=9), data=st.data())
+def test_reads_what_was_written(make_dataset, corpus, data):
+    made = make_dataset(
+        corpus,
+        max_bytes=data.draw(st.sampled_from([1, 4096, 10**6])),
+        chunk_bytes=data.draw(st.sampled_from([1, 100, 512, 10**6])),
+    )
     shards = open_shards(made)
+    assert shards.num_documents == len(corpus)
+    assert shards.num_tokens == sum(len(document.ids) for document in corpus)
+    runs = []
+    for number, document in enumerate(corpus):
+        offset = data.draw(st.integers(0, len(document.ids)))
+        length = data.draw(st.integers(0, len(document.ids) - offset))
+        np.testing.assert_array_equal(shards.ids(number, offset, length), document.ids[offset : offset + length])
+        np.testing.assert_array_equal(shards.ids(number), document.ids)
+        assert shards.segments(number) == document.segments
+        assert shards.find(shards.key(number)) == number
+        assert shards.info(number)["unique_id"] == f"d{number}"
+        if length:
+            runs.append((number, offset, length))
+    order = data.draw(st.permutations(runs))
+    found = shards.read(*np.array(order, np.int64).reshape(-1, 3).T)
+    loss = [np.repeat([s.loss for s in d.segments], [s.length for s in d.segments]) for d in corpus]
+    expected = [(corpus[n].ids[o : o + length], loss[n][o : o + length]) for n, o, length in order]
+    assert found.ids.tolist() == [i for ids, _ in expected for i in ids]
+    assert found.loss.tolist() == [flag for _, flags in expected for flag in flags]
+
+
+def test_a_scan_of_the_tar_finds_what_the_writer_wrote(made):
+    first = 0
+    for shard in made.manifest.shards:
+        path = made.folder / shard.path
+        with path.open("rb") as file:
+            index, segments = scan(file, shard.path, 100, first)
+        np.testing.assert_array_equal(index, np.load(f"{path}.idx.npy"))
+        np.testing.assert_array_equal(segments, np.load(f"{path}.seg.npy"))
+        first += shard.num_documents
+
+
+def test_reading_outside(made):
+    shards = open_shards(made)
+    for number, offset, length in [(0, -1, 2), (0, 0, 5), (0, 4, 1), (0, 3, -1)]:
+        with pytest.raises(IndexError, match=r"of document 0 of shards/web-train-00000\.tar, which has 4"):
+            shards.ids(number, offset, length)
+    for number in (-1, len(TEXTS) + 1):
+        for ask in (shards.ids, shards.segments, shards.info, shards.shard_of_document, shards.key):
+            with pytest.raises(IndexError, match=f"document {number}"):
+                ask(number)
+        with pytest.raises(IndexError):
+            shards.read(np.array([number]), np.array([0]), np.array([1]))
+    for key in ("000000007", "0", "-00000001", "a", "²00000000"):
+        with pytest.raises(ShardError, match=f"has no document {key}; its keys are 000000000 to 000000006"):
+            shards.find(key)
+
+
+def test_documents_know_their_shards(made):
+    shards = open_shards(made)
+    expected = [shard.path for shard in made.manifest.shards for _ in range(shard.num_documents)]
     assert len(set(expected)) > 1
-    assert [shards.shard_at(token) for token in range(shards.num_tokens)] == expected
-    for token in (-1, shards.num_tokens):
-        with pytest.raises(IndexError, match=f"which has {shards.num_tokens}"):
-            shards.shard_at(token)
+    assert [shards.shard_of_document(number) for number in range(len(expected))] == expected
 
 
 def test_pickle_carries_no_data(make_dataset):
-    made = make_dataset([[1] * 50_000])
-    pickled = pickle.dumps(open_shards(made))
+    shards = open_shards(make_dataset([[1] * 50_000]))
+    shards.ids(0)
+    pickled = pickle.dumps(shards)
     assert len(pickled) < 10_000
-    np.testing.assert_array_equal(pickle.loads(pickled).read(49_999, 2), [1, 0])
+    assert pickle.loads(pickled).ids(0, 49_999, 2).tolist() == [1, 0]
 
 
 def test_missing_shard(made):
     path = made.folder / made.manifest.shards[1].path
     path.unlink()
-    with pytest.raises(ShardError, match=rf"shard {path} cannot be opened \(No such file"):
+    with pytest.raises(ShardError, match=rf"{path} cannot be opened \(No such file"):
         open_shards(made)
 
 
@@ -150,32 +209,50 @@ def test_missing_split(made):
         TokenShards(made.folder, made.manifest, "web", "heldout")
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "row", "offset", "length", "type"])
-def test_damaged_index(made, damage):
-    shard = made.manifest.shards[0]
-    path = made.folder / (shard.path + ".idx.npy")
-    index = np.load(path)
-    assert len(index) > 1
+def test_a_damaged_chunk_is_found_when_it_is_read(make_dataset):
+    made = make_dataset([[1] * 3000, [2] * 3000, [3] * 3000], chunk_bytes=4096)
+    (shard,) = made.manifest.shards
+    path = made.folder / shard.path
+    data = bytearray(path.read_bytes())
+    data[10_000] ^= 1  # in chunk 2, bytes 8192 to 12287, which the first and second document share
+    path.write_bytes(data)
+    shards = open_shards(made)
+    assert shards.ids(0, 0, 100).tolist() == [1] * 100
+    assert shards.ids(2).tolist() == [3] * 3000 + [0]
+    for _ in range(2):  # it is not forgotten
+        with pytest.raises(ShardError) as caught:
+            shards.ids(1)
+        for text in (f"shard {path} is damaged", "chunk 2, bytes 8192 to 12287", f"rm -r {made.folder}"):
+            assert text in str(caught.value)
+
+
+def test_a_chunk_is_hashed_once(make_dataset):
+    made = make_dataset([[1] * 3000], chunk_bytes=4096)
+    shards = open_shards(made)
+    shards.ids(0)
+    path = made.folder / made.manifest.shards[0].path
+    with path.open("r+b") as file:  # the map shows it
+        file.seek(3000)
+        file.write(b"\7\0")
+    assert shards.ids(0).tolist().count(7) == 1
+
+
+@pytest.mark.parametrize("suffix", [".idx.npy", ".seg.npy", ".chunks.npy"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "short", "bit"])
+def test_damage_beside_a_shard(made, suffix, damage):
+    path = made.folder / (made.manifest.shards[0].path + suffix)
+    data = bytearray(path.read_bytes())
     if damage == "missing":
         path.unlink()
-    elif damage == "empty":
-        path.write_bytes(b"")
     else:
-        if damage == "row":
-            index = index[:-1]
-        elif damage == "offset":
-            index[-1, 0] = shard.size_bytes
-        elif damage == "length":
-            index[0, 1] += 1
-        else:
-            index = index.astype(np.float64)
-        np.save(path, index)
-    with pytest.raises(ShardError, match=r"\.idx\.npy .*rm -r"):
-        open_shards(made)
+        data[-1] ^= damage == "bit"
+        path.write_bytes({"empty": b"", "short": data[:-1], "bit": data}[damage])
+    with pytest.raises(ShardError, match=r"(?s)web-train-00000\.tar.*rm -r"):
+        open_shards(made).ids(0)
 
 
 @pytest.mark.parametrize(
-    ("tokens", "message"),
+    ("ids", "message"),
     [
         (np.array([1, 2]), "must be last"),
         (np.array([1, 0, 2, 0]), r"must be last.*\[1, 3\]"),
@@ -186,20 +263,100 @@ def test_damaged_index(made, damage):
         (np.array([1.0, 0.0]), "1-D"),
     ],
 )
-def test_writer_refuses(tmp_path, tokens, message):
-    writer = ShardWriter(tmp_path, "web", "train", vocab_size=100, eod_id=0, max_bytes=1000)
-    with pytest.raises(ShardError, match=f"(?s)document d.*{message}"):
-        writer.write(tokens, info())
-    writer.close()
-    assert writer.shards == []
+def test_writer_refuses_ids(tmp_path, ids, message):
+    segments = (Segment("text", 0, len(ids), 1, True, NO_OPENER),) if len(ids) else ()
+    with writer(tmp_path) as refusing, pytest.raises(ShardError, match=f"(?s)document d.*{message}"):
+        refusing.write(Document(ids, segments), info())
+    assert refusing.shards == []
+
+
+@pytest.mark.parametrize(
+    ("segment", "message"),
+    [
+        (Segment("smell", 0, 2, 1, True, NO_OPENER), "modality smell is none of text, special, image, audio, video"),
+        (Segment("audio", 0, 2, 1, True, 100), "opener 100 is not in the vocabulary"),
+    ],
+)
+def test_writer_refuses_segments(tmp_path, segment, message):
+    with writer(tmp_path) as refusing, pytest.raises(ShardError, match=f"document d: {message}"):
+        refusing.write(Document(np.array([1, 0]), (segment,)), info())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"max_bytes": 0}, "size limit"), ({"chunk_bytes": 0}, "chunk has more"), ({"eod_id": 100}, "vocabulary of 100")],
+)
+def test_writer_refuses_settings(tmp_path, wrong, message):
+    with pytest.raises(ShardError, match=message):
+        writer(tmp_path, **wrong)
 
 
 def test_an_exception_leaves_no_half_shard(tmp_path):
     def write():
-        with ShardWriter(tmp_path, "web", "train", vocab_size=100, eod_id=0, max_bytes=10**6) as writer:
-            writer.write(np.array([1, 0]), info())
+        with writer(tmp_path) as dropped:
+            dropped.write(text_document([1], 0), info())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         write()
     assert list((tmp_path / "shards").iterdir()) == []
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from mmhydra.data.document import text_document
+from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    with ShardWriter(Path(sys.argv[1]), "web", "train", vocab_size=100, eod_id=0, max_bytes=int(sys.argv[2])) as writer:
+        for number in range(100):
+            writer.write(text_document([1] * 500, 0), DocumentInfo("d", "web", "", ("text",), "", "en"))
+except OSError as error:
+    print(type(error).__name__, len(writer.shards))
+"""
+
+
+@pytest.mark.parametrize(("max_bytes", "left"), [(40_000, None), (10**6, 0)])
+def test_a_full_disk_leaves_whole_shards_only(tmp_path, max_bytes, left):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path), str(max_bytes)], capture_output=True, text=True, check=True
+    )
+    names = sorted(path.name for path in (tmp_path / "shards").iterdir())
+    if left == 0:
+        assert done.stdout == "OSError 0\n"
+        assert names == []
+    else:
+        assert done.stdout == ""
+        assert names
+    assert not [name for name in names if name.startswith(".")]
+
+
+def test_a_killed_writers_rest_is_written_over(tmp_path, make_dataset):
+    folder = tmp_path / "again" / "shards"
+    folder.mkdir(parents=True)
+    (folder / ".web-train-00000.tar.tmp").write_bytes(b"half" * 10_000)
+    made = make_dataset([[1, 2]], name="again")
+    assert open_shards(made).ids(0).tolist() == [1, 2, 0]
+    assert not list(folder.glob(".*"))
+
+
+def test_memory_does_not_hold_the_shard(tmp_path):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with writer(tmp_path, max_bytes=10**9) as long:
+        document = text_document(np.ones(50_000, np.int64), 0)
+        for _ in range(600):  # 60 MB
+            long.write(document, info())
+    assert long.shards[0].size_bytes > 59e6
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30e3  # kB
+
+
+def test_open_files_may_be_many(made):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        open_shards(made)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mmhydra.data.mixture import BLOCK, Mixture
 from mmhydra.data.permutation import derive_key, permute
+from mmhydra.data.sequences import Sample
 from mmhydra.data.stream import SampleRef, Stream, batch_slice
 from mmhydra.errors import UserError
 
@@ -23,7 +24,8 @@ class FakeSequences:
 
     def __getitem__(self, k):
         assert 0 <= k < self.length
-        return np.full(self.seq_len + 1, self.code * 10**6 + k)
+        row = np.full(self.seq_len, self.code * 10**6 + k)
+        return Sample(row, row + 1, np.arange(self.seq_len))
 
 
 def make_stream(seed=7, weights=(0.7, 0.2, 0.1), lengths=(1000, 300, 7)):
@@ -191,18 +193,20 @@ def test_restart_at_n_is_the_uninterrupted_stream(start, ahead):
     used, fresh = make_stream(), make_stream()
     for n in range(start, start + ahead):  # the first stream has already given these
         used.sample(n)
-    np.testing.assert_array_equal(used.sample(start + ahead), fresh.sample(start + ahead))
+    np.testing.assert_array_equal(used.sample(start + ahead).input_L, fresh.sample(start + ahead).input_L)
     assert used.locate(start) == fresh.locate(start)
 
 
 def test_sample_is_the_located_sequence():
     stream = make_stream()
     indices = np.array([0, 5, 4097, 10**10])
-    rows = stream.samples(indices)
-    assert rows.shape == (4, 4)
-    for n, found in zip(indices.tolist(), rows, strict=True):
+    batch = stream.samples(indices)
+    assert [rows.shape for rows in batch] == [(4, 3)] * 3
+    for n, inputs, labels in zip(indices.tolist(), batch.input_BL, batch.labels_BL, strict=True):
         ref = stream.locate(n)
-        np.testing.assert_array_equal(found, np.full(4, "abc".index(ref.source) * 10**6 + ref.sequence))
+        np.testing.assert_array_equal(inputs, np.full(3, "abc".index(ref.source) * 10**6 + ref.sequence))
+        np.testing.assert_array_equal(labels, inputs + 1)
+    np.testing.assert_array_equal(batch.positions_BL, [[0, 1, 2]] * 4)
 
 
 def test_without_shuffle_one_source_comes_in_order():

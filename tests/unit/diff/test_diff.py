@@ -134,13 +134,13 @@ def test_own_groups_take_part(show, tmp_path):
 
 
 def test_two_runs_by_their_newest_attempts(make_run, show):
-    one, other = make_run(), make_run(model__ffn_dim=512, checkpoint__interval=7, manifests={"demo-v1": "3" * 64})
+    one, other = make_run(), make_run(model__ffn_dim=512, checkpoint__interval=7, manifests={"demo-v2": "3" * 64})
     for run in (one, one, other):
         run.start()
     head, identity, rest, run_ids = show(one.directory.path, other.directory.path)
     ids = [run.directory.path.name for run in (one, other)]
     assert head == f"attempt 2 of outputs/debug/{ids[0]} -> attempt 1 of outputs/debug/{ids[1]}\n"
-    assert identity == ["  model.ffn_dim: 384 -> 512", f'  manifests.demo-v1: "{"1" * 64}" -> "{"3" * 64}"']
+    assert identity == ["  model.ffn_dim: 384 -> 512", f'  manifests.demo-v2: "{"1" * 64}" -> "{"3" * 64}"']
     assert rest == ["  checkpoint.interval: 100 -> 7", "  attempt: 2 -> 1"]
     assert run_ids == f"{ids[0]} -> {ids[1]}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmhydra.compose import compose
+from mmhydra.compose.building import build_configs
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,6 +57,20 @@ def test_tree_is_the_tree() -> None:
 
 def test_each_line_of_the_tree_has_one_short_purpose() -> None:
     assert all(10 < len(purpose) < 100 for purpose in tree_of_readme().values())
+
+
+def build_commands() -> list[str]:
+    """Every build of a dataset that the documents show, without its comment."""
+    lines = [line for path in DOCS for line in re.findall(r"python -m mmhydra\.data build([^`│\n]*)", path.read_text())]
+    return sorted({" ".join(shlex.split(line, comments=True)) for line in lines})
+
+
+@pytest.mark.parametrize("command", build_commands())
+def test_build_commands_compose(command: str) -> None:
+    overrides = shlex.split(command)
+    if any(override.startswith("-") or override.endswith("=NAME") for override in overrides):
+        return  # a folder of groups or a recipe of the reader's own
+    assert build_configs(overrides)
 
 
 def commands() -> list[str]:

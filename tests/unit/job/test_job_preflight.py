@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fitting_dataset import write_fitting
 
 from mmhydra.config.frozen import to_yaml
-from mmhydra.data.demo import build_demo
 from mmhydra.data.index import INDEX_SUFFIX
 from mmhydra.job import preflight, report
 from mmhydra.job.report import Check, PreflightError, Report, read_reports
@@ -29,12 +29,10 @@ CHECKS = ["config", "storage", "clock", "memory", "space", "data", "torch", "dev
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, default_config):
-    """The demo at 0.6 MB, in several shards."""
+def data(tmp_path_factory, default_config, change):
+    """A dataset for the default config, in many shards."""
     folder = tmp_path_factory.mktemp("data")
-    sizes = {"corpus_mb": 0.6, "heldout_fraction": 0.2, "shard_mb": 0.1}
-    vocab_size = default_config.tokens.used_size
-    build_demo(folder / "demo-v1", vocab_size=vocab_size, **sizes, on_progress=lambda line: None)
+    write_fitting(change(default_config, {"paths.data": str(folder)}))
     return folder
 
 
@@ -167,15 +165,15 @@ def ask(call, limit_s: float = 20):
 
 
 def test_missing_data_is_named(attempt, config, without_torch):
-    (Path(config.paths.data) / "demo-v1" / "manifest.json").unlink()
+    (Path(config.paths.data) / "demo-v2" / "manifest.json").unlink()
     faults = failed(preflight.check_node(config, attempt, "gpu01", 30))
     assert faults.keys() == {"data"}
-    assert "dataset demo-v1 is not there" in faults["data"]
+    assert "dataset demo-v2 is not there" in faults["data"]
 
 
 @pytest.mark.parametrize("kind", ["missing", "cut", "no index"])
 def test_shards_that_are_not_those_of_the_manifest_are_counted_and_named(attempt, config, without_torch, kind):
-    shards = sorted(Path(config.paths.data, "demo-v1").rglob("*.tar"))
+    shards = sorted(Path(config.paths.data, "demo-v2").rglob("*.tar"))
     assert len(shards) > 3
     bad = shards[1] if kind != "no index" else shards[1].with_name(shards[1].name + INDEX_SUFFIX)
     content = bad.read_bytes()

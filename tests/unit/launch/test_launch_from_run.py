@@ -19,7 +19,7 @@ from mmhydra.launch.freeze import Origin, freeze, plan
 from mmhydra.launch.naming import name_run
 from mmhydra.run.directory import AttemptError, RunDirectory, RunDirectoryError
 
-MANIFESTS = {"demo-v1": SimpleNamespace(vocabulary=SimpleNamespace(digest=VOCABULARY["demo-v1"]), digest="9" * 64)}
+MANIFESTS = {"demo-v2": SimpleNamespace(vocabulary=SimpleNamespace(digest=VOCABULARY["demo-v2"]), digest="9" * 64)}
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_a_run_whose_data_has_changed_since_is_refused(run, monkeypatch):
         plan(resume(run.directory.path), print)
     head, *lines = str(refusal.value).splitlines()
     assert head.startswith(f"{run.directory.path} can't be resumed, its numbers would come from something else")
-    assert lines == [f'  manifests.demo-v1: absent -> "{"9" * 64}"']
+    assert lines == [f'  manifests.demo-v2: absent -> "{"9" * 64}"']
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"identity: text\n", b"\xff\xfe"])
@@ -236,7 +236,7 @@ def test_what_a_run_started_from_is_needed_until_it_has_a_checkpoint(make_run, r
     monkeypatch.setattr(freeze_module, "prepare", lambda *arguments: MANIFESTS)
     config = make_run(100, tag="child", training__steps=400, **{start: str(run.folder(200))}).config
     identity = name_run(config, MANIFESTS)
-    child = FakeRun(config, RunDirectory(run.directory.path.with_name(identity.run_id)), {"demo-v1": "9" * 64})
+    child = FakeRun(config, RunDirectory(run.directory.path.with_name(identity.run_id)), {"demo-v2": "9" * 64})
     child.directory.create(identity)
     keeper = child.start()
     assert plan(resume(child.directory.path), print).identity == identity
@@ -412,7 +412,7 @@ def test_what_can_not_go_on_is_refused(run, overrides, text):
 
 def test_another_vocabulary_is_refused(run):
     config = extend(run.directory.path, "training.steps=400").config
-    other = {"demo-v1": SimpleNamespace(vocabulary=SimpleNamespace(digest="8" * 64), digest="9" * 64)}
+    other = {"demo-v2": SimpleNamespace(vocabulary=SimpleNamespace(digest="8" * 64), digest="9" * 64)}
     with pytest.raises(CheckpointError, match=r"vocabulary\.digests"):
         name_run(config, other)
 

@@ -53,6 +53,36 @@ def test_each_line_is_read_once_and_a_torn_one_when_it_is_whole(console, tmp_pat
     ]
 
 
+LOSSES = {"text": 3.912, "special": 1.2, "image": 5.1, "audio": 5.25, "video": 6.0}
+
+
+def by_modality(tmp_path):
+    """One step and its validation, of all modalities."""
+    record = json.loads(train(1)) | {"loss_by_modality": LOSSES}
+    heldout = json.loads(validation(1)) | {"val_loss_by_modality": LOSSES}
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text(f"{json.dumps(record)}\n{json.dumps(heldout)}\n")
+    return metrics
+
+
+def test_a_line_has_the_loss_of_each_modality_and_is_not_broken(tmp_path):
+    console = Console(file=io.StringIO(), width=80)
+    Progress(console, 10).follow(by_modality(tmp_path))
+    assert console.file.getvalue().splitlines() == [
+        "step 1/10  loss 7.000 (text 3.9 special 1.2 image 5.1 audio 5.2 video 6.0)  1,234 tokens/s",
+        "step 1: held-out loss 5.2500 nats a token (text 3.91 special 1.20 image 5.10 audio 5.25 video 6.00)",
+    ]
+
+
+def test_on_a_terminal_the_modalities_are_below_the_bar(tmp_path):
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with Progress(console, 10) as progress:
+        progress.follow(by_modality(tmp_path))
+    shown = console.file.getvalue().splitlines()
+    below = shown.index("text 3.912 special 1.200 image 5.100 audio 5.250 video 6.000")
+    assert "loss 7.000" in shown[below - 1]
+
+
 @pytest.mark.parametrize(("num_steps", "most"), [(1, 1), (19, 19), (20, 20), (1000, 20), (1019, 21)])
 def test_where_there_is_no_terminal_a_run_prints_about_twenty_lines(console, tmp_path, num_steps, most):
     (tmp_path / "metrics.jsonl").write_bytes(b"".join(train(step) for step in range(1, num_steps + 1)))

@@ -67,6 +67,25 @@ def test_a_job_that_trains(scene, slurm: FakeSlurm, told, page) -> None:
         assert words in text
 
 
+@pytest.mark.parametrize(
+    ("losses", "row"),
+    [
+        ({"text": 3.91234, "image": 5.1}, "text 3.9123 image 5.1000"),
+        ({"text": 3.91234}, None),  # that of all tokens, which stands there already
+        ({"text": "NaN", "image": None, "audio": 5}, "text nan audio 5.0000"),
+        ("broken", None),
+    ],
+)
+def test_a_run_of_several_modalities_tells_each_loss(scene, slurm: FakeSlurm, page, losses, row) -> None:
+    attempt = scene.started()
+    slurm.has(squeue_row("123", "RUNNING"))
+    scene.status(attempt, "running", None, 0, "starting")
+    scene.trained(attempt, 10, loss_by_modality=losses)
+    text = page(scene)
+    assert ("loss of" in text) == (row is not None)
+    assert row is None or row in text
+
+
 def test_a_requeued_run_tells_how_each_attempt_ended(scene, slurm: FakeSlurm, told, page) -> None:
     first = scene.started()
     scene.trained(first, *range(10, 410, 10))

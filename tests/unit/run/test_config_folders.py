@@ -178,7 +178,7 @@ def save(attempt: Attempt, step: int, events: list[tuple[str, str]]) -> Path:
     """What a job does: resume, then save a step."""
     keeper = Keeper(
         attempt,
-        World(MESH, lambda sample: {"stdlib_code": sample, "stdlib_docs": 0}),
+        World(MESH, lambda sample: {source.name: sample for source in attempt.read_frozen()[0].data.sources}),
         lambda kind, text: events.append((kind, text)),
     )
     keeper.require_initial_weights()

@@ -51,7 +51,7 @@ def test_the_identity_is_written_once(run, default_config):
 )
 def test_the_identity_that_is_read_is_the_one_that_was_written(tmp_path, default_config, change, leaves):
     """Hashed again it gives the same id, whatever YAML makes of its values."""
-    identity = identify(change(default_config, leaves), {"demo-v1": "0" * 64}, None, "1e10")
+    identity = identify(change(default_config, leaves), {"demo-v2": "0" * 64}, None, "1e10")
     run = RunDirectory(tmp_path / "run")
     run.create(identity)
     assert run.read_identity() == identity

@@ -35,6 +35,7 @@ FULL = {
 # Other values to try, by type; the first that the schema takes is used.
 WORDS = """
 other image video float32 bfloat16 rowwise wsd cosine GPipe full always cpu cuda local slurm refuse previous async
+hf qwen
 """.split()  # noqa: SIM905
 
 

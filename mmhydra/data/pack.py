@@ -1,0 +1,131 @@
+"""Keeps pack indexes in a dataset's folder, each made once: `packs/<source>-<split>-<seq_len>.*`.
+
+Beside the two arrays of a Pack a small JSON file, written last, says what they were made of and their hashes; files
+that do not fit it are made again, as they follow from the shards alone.
+"""
+
+import fcntl
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmhydra.data.index import digest_of, npy
+from mmhydra.data.manifest import Manifest
+from mmhydra.data.packing import ALGORITHM, Pack, pack
+from mmhydra.data.shards import TokenShards
+from mmhydra.files import read_object, write_atomic
+
+PACKS = "packs"
+PIECES_SUFFIX, EDGES_SUFFIX, FACTS_SUFFIX = ".pieces.npy", ".edges.npy", ".json"
+
+_told: set[Path] = set()  # packs that this process has already said it cannot keep
+
+
+def ensure_pack(folder: Path, manifest: Manifest, source: str, split: str, seq_len: int) -> Pack:
+    """The pack index of a source and split, mapped from the dataset's folder and made there first if need be.
+
+    Any number of processes may ask at once: one makes it, the others wait. Where it cannot be written it is made in
+    memory, which is said once on standard error. Raises UserError as `TokenShards` and `pack` do.
+    """
+    base = folder / PACKS / f"{source}-{split}-{seq_len}"
+    wanted = _wanted(manifest, source, split, seq_len)
+    # One that is there needs no lock: its JSON file appears last, and the folder may be read-only.
+    if (ready := _load(base, wanted)) is not None:
+        return ready
+    made: Pack | None = None
+    try:
+        with _lock(base.parent):
+            if (ready := _load(base, wanted)) is not None:
+                return ready
+            made = pack(TokenShards(folder, manifest, source, split), seq_len)
+            _write(base, wanted, made)
+            return _load(base, wanted) or made
+    except OSError as error:
+        if base not in _told:
+            _told.add(base)
+            print(f"note: the pack index {base} cannot be kept ({error.strerror}): made in memory", file=sys.stderr)
+    return made or pack(TokenShards(folder, manifest, source, split), seq_len)
+
+
+def pack_faults(folder: Path, manifest: Manifest) -> list[str]:
+    """One line for each pack index in a dataset's folder that is not the one of its shards; each is made again."""
+    faults = []
+    for path in sorted((folder / PACKS).glob(f"*{FACTS_SUFFIX}")):
+        name = f"{PACKS}/{path.name}"
+        facts, base = read_object(path), path.with_name(path.name.removesuffix(FACTS_SUFFIX))
+        try:
+            source, split, seq_len = str(facts["source"]), str(facts["split"]), int(facts["seq_len"])
+            found = _load(base, _wanted(manifest, source, split, seq_len))
+        except (KeyError, TypeError, ValueError):
+            faults.append(f"{name}: not the description of a pack index of this dataset")
+            continue
+        if found is None:
+            faults.append(f"{name}: its files are damaged, or made of other shards; it will be made again when used")
+            continue
+        right = pack(TokenShards(folder, manifest, source, split), seq_len)
+        if not (np.array_equal(right.pieces, found.pieces) and np.array_equal(right.edges, found.edges)):
+            faults.append(f"{name}: not how these shards are packed; remove it: it is made again when used")
+    return faults
+
+
+def _wanted(manifest: Manifest, source: str, split: str, seq_len: int) -> dict[str, Any]:
+    """What a pack index depends on."""
+    shards = [[shard.path, shard.sha256] for shard in manifest.shards_of(source, split)]
+    return {
+        "algorithm": ALGORITHM,
+        "shards_sha256": hashlib.sha256(json.dumps(shards).encode()).hexdigest(),
+        "source": source,
+        "split": split,
+        "seq_len": seq_len,
+    }
+
+
+def _write(base: Path, wanted: dict[str, Any], made: Pack) -> None:
+    pieces, edges = npy(made.pieces), npy(made.edges)
+    facts = {
+        **wanted,
+        "num_sequences": made.num_sequences,
+        "num_pieces": len(made.pieces),
+        "num_filled": made.num_filled,
+        "padding_share": made.padding_share,
+        "files_xxh3": digest_of((pieces, edges)),
+    }
+    _beside(base, FACTS_SUFFIX).unlink(missing_ok=True)  # it would speak of other arrays until it is replaced
+    write_atomic(_beside(base, PIECES_SUFFIX), pieces)
+    write_atomic(_beside(base, EDGES_SUFFIX), edges)
+    write_atomic(_beside(base, FACTS_SUFFIX), (json.dumps(facts, indent=1) + "\n").encode())
+
+
+def _load(base: Path, wanted: dict[str, Any]) -> Pack | None:
+    """The pack index that was made of just this, if it is there and whole."""
+    facts = read_object(_beside(base, FACTS_SUFFIX))
+    if {key: facts.get(key) for key in wanted} != wanted:
+        return None
+    paths = [_beside(base, suffix) for suffix in (PIECES_SUFFIX, EDGES_SUFFIX)]
+    try:
+        if digest_of(np.memmap(path, np.uint8, "r").data for path in paths) != facts["files_xxh3"]:
+            return None
+        pieces, edges = (np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) for path in paths)
+        return Pack(wanted["seq_len"], pieces, edges, int(facts["num_filled"]))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _beside(base: Path, suffix: str) -> Path:
+    return base.with_name(base.name + suffix)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One maker at a time. The system frees the lock when the process ends, however it ends; the file stays."""
+    folder.mkdir(exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        with suppress(OSError):  # a file system without locks: several make it, and each writes the same bytes
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,1 @@
+"""The data card (Markdown) and the governance report (one HTML page) of a dataset version, from its manifest."""
