@@ -9,8 +9,14 @@ ARGS ?=
 train: venv ## make the environment and run the main job: make train ARGS='parallel=tp2pp2'
 	$(BIN)/python -m mmhydra.train $(ARGS)
 
-test: venv-test ## make the environment with the test extras and run all tests
+test: venv-test ## make the environment with the test extras and run all tests, or those of make test ARGS=...
+ifeq ($(ARGS),)
+	# Unit tests share nothing, so all cores take part; the others start processes of their own, one test at a time.
+	$(BIN)/python -m pytest -n auto --dist loadfile tests/unit tests/config
+	$(BIN)/python -m pytest tests/titan tests/slurm tests/e2e
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 venv: $(VENV)/.installed ## make only the environment
 

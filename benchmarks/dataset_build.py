@@ -32,7 +32,7 @@ dataset:
   records_dir: null
   limits: {{max_text_bytes: 100000, min_pixels: 1, max_pixels: 1000000, min_seconds: 0.0, max_seconds: 60.0,
     max_frames: 1000, max_decoded_mb: 100.0, min_sample_rate_hz: 8000, sample_rate_tolerance_hz: 0,
-    duration_tolerance_s: 0.1}}
+    duration_tolerance_s: 0.1, roots: []}}
   sources:
     - name: web
       description: made-up sentences
@@ -55,7 +55,7 @@ dataset:
   seq_lens: [2048]
   seed: 1
 """
-LANGUAGE = "    - {kind: language, allow: [en], min_confidence: 0.5, min_characters: 40}"
+LANGUAGE = "    - {kind: language, allow: [en], no_model: [], min_confidence: 0.5, min_characters: 40}"
 
 
 def main() -> None:

@@ -55,15 +55,10 @@ def build_configs(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) ->
     configs = []
     for dataset in data.datasets:
         recipe = dataset
-        given: dict[str, object] = {}
+        given: dict[str, float] = {}
         if data.builder is not None:
             recipe = data.builder.recipe
-            given = {
-                "dataset.generate.corpus_mb": data.builder.corpus_mb,
-                "dataset.generate.media": data.builder.media,
-                "dataset.heldout_fraction": data.builder.heldout_fraction,
-                "dataset.shard_mb": data.builder.shard_mb,
-            }
+            given = {f"dataset.{key}": value for key, value in data.builder.recipe_values.items()}
         require_recipe(recipe, config_dirs)
         keys = {text.partition("=")[0] for text in rest}
         own = [f"{key}={value}" for key, value in given.items() if key not in keys]

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from mmhydra.config.base import Count, Folder, PositiveCount, PositiveFloat, Section
 from mmhydra.config.tokens import Modality, Tokens
 
+UNTRAINED = "untrained: plumbing only"  # what a codec with `weights: null` is called wherever it is named
 _GROUPS = 32  # groups of every GroupNorm in the networks of `transformers`; channels divide by it
 _SAMPLING_RATES_HZ = (8000, 192_000)
 
@@ -23,7 +24,6 @@ class ImageCodec(Section):
     network: Literal["JanusVQVAE"]
     resolution: PositiveCount  # pixels on a side
     patch: PositiveCount  # pixels on a side of what one id stands for
-    crop: Literal["centre"]
     resample: Resample
     codebook_size: PositiveCount
     embed_dim: PositiveCount
@@ -62,7 +62,8 @@ class AudioCodec(Section):
 
     Each stretch of `chunk_s` seconds is encoded by itself; the last frame of a sound is padded by the network.
     Ids are frame-major: frame 0 codebook 0 to K-1, then frame 1. With `pattern: delay` the row for step s holds
-    codebook k of frame s - k (arXiv 2306.05284), and the first and last frame repeat where that leads outside.
+    codebook k of frame s - k: MusicGen's delay pattern (arXiv 2306.05284), but where that leads outside the first and
+    the last frame repeat, and there is no pad token.
     """
 
     network: Literal["EncodecModel"]
@@ -139,7 +140,6 @@ class VideoCodec(Section):
     resolution: PositiveCount
     frame_rate: PositiveFloat  # frames a second that are encoded, whatever the clip has
     tubelet: Annotated[list[PositiveCount], Field(min_length=3, max_length=3)]  # frames, pixels down, pixels across
-    crop: Literal["centre"]
     resample: Resample
     chunk_steps: PositiveCount
     num_codebooks: Annotated[int, Field(ge=1, le=4)]

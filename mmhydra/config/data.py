@@ -34,6 +34,16 @@ class DemoBuilder(Section):
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)]
     shard_mb: PositiveFloat
 
+    @property
+    def recipe_values(self) -> dict[str, float]:
+        """What it decides of the recipe, by key below `dataset`."""
+        return {
+            "generate.corpus_mb": self.corpus_mb,
+            "generate.media": self.media,
+            "heldout_fraction": self.heldout_fraction,
+            "shard_mb": self.shard_mb,
+        }
+
 
 class Data(Section):
     """What the model is fed."""

@@ -25,6 +25,8 @@ class MediaLimits(Section):
     min_sample_rate_hz: PositiveCount
     sample_rate_tolerance_hz: Count  # between metadata and file
     duration_tolerance_s: NonNegative
+    # Folders that data paths may lead into, besides that of the record's file: absolute, or relative to that one.
+    roots: list[Folder]
 
 
 class LicenseFilter(Section):
@@ -49,8 +51,9 @@ class LanguageFilter(Section):
 
     kind: Literal["language"]
     allow: Annotated[list[str], Field(min_length=1)]
+    no_model: list[str]  # of these, what metadata.language says counts unchecked: python
     min_confidence: Fraction  # below it the stated language counts
-    min_characters: Count  # letters; shorter texts pass: too little to tell
+    min_characters: Count  # letters; in shorter texts the stated language counts, `unknown` where there is none
 
 
 class QualityFilter(Section):

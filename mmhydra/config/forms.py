@@ -17,6 +17,7 @@ class Field(NamedTuple):
 
     `modality` is what the specials around it go with, `takes` the parts of a record that it uses up. A field that is
     `opened` stands directly behind a special, which begins its modality; one that is `closed` directly before one.
+    The part `interleaved` is a text with placeholders for images, `text` one without: no field takes both.
     """
 
     modality: Modality
@@ -31,7 +32,7 @@ FIELDS: dict[str, Field] = {
     "text": Field("text", ("text",), ("text",)),
     "captions": Field("text", ("text",), ("captions",)),
     "interleaved": Field(
-        "text", ("text", "image"), ("text", "image"), needs=(IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END)
+        "text", ("text", "image"), ("interleaved", "image"), needs=(IMAGE_PLACEHOLDER, IMAGE_START, IMAGE_END)
     ),
     "image": Field("image", ("image",), ("image",), opened=True, closed=True),
     "audio": Field("audio", ("audio",), ("audio",), opened=True, closed=True),

@@ -28,7 +28,7 @@ def modalities(template: Template) -> tuple[str, ...]:
 
 
 def takes(template: Template) -> tuple[str, ...]:
-    """The parts of a record that a form uses: text, captions, image, audio, video, camera_front and so on."""
+    """The parts of a record that a form uses: text or interleaved, captions, image, audio, video, camera_front, ..."""
     return tuple(part for slot in _slots(parse(template.form, ())) for part in FIELDS[slot.name].takes)
 
 
@@ -69,9 +69,9 @@ def _spelling(template: Template, pieces: Sequence[Piece], tokens: Tokens) -> It
 
 def _parts(template: Template, pieces: Sequence[Piece], tokens: Tokens) -> Iterator[str]:
     slots = _slots(pieces)
-    used = Counter(part for slot in slots for part in FIELDS[slot.name].takes)
+    used = Counter(part for slot in slots for part in _uses(slot))
     for part in (part for part, count in used.items() if count > 1):
-        both = " and ".join(_braced(slot.name) for slot in slots if part in FIELDS[slot.name].takes)
+        both = " and ".join(_braced(slot.name) for slot in slots if part in _uses(slot))
         yield f"{both} take the same part of a record, its {part}; leave one of them out"
     for slot in dict.fromkeys(slots):
         field = FIELDS[slot.name]
@@ -85,6 +85,11 @@ def _parts(template: Template, pieces: Sequence[Piece], tokens: Tokens) -> Itera
                 f"{{{slot.name}}} is {' and '.join(without)}, and tokens={tokens.name} has ranges for {there}; "
                 "add a range, or type tokens=qwen_full"
             )
+
+
+def _uses(slot: Slot) -> tuple[str, ...]:
+    """What a field takes; a record has one text, with placeholders in it or without."""
+    return tuple("text" if part == "interleaved" else part for part in FIELDS[slot.name].takes)
 
 
 def _neighbours(template: Template, pieces: Sequence[Piece], tokens: Tokens) -> Iterator[str]:

@@ -2,14 +2,15 @@
 
 import hashlib
 import json
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, JsonValue
 
 from mmhydra.config.base import LABEL, Count, Folder, Legacy, Name, NotIdentity, PositiveCount, Section
 
 Modality = Literal["text", "image", "audio", "video", "special"]
-MODALITIES: tuple[Modality, ...] = get_args(Modality)
+# In a shard a modality is its place here: never reorder them.
+MODALITIES: tuple[Modality, ...] = ("text", "special", "image", "audio", "video")
 END_OF_DOCUMENT = "<|endoftext|>"
 
 
@@ -117,8 +118,10 @@ class Tokens(Section):
 
     @property
     def layout_digest(self) -> str:
-        """SHA-256, in hex, over what every id means: places, codebooks, special tokens, padding. Names are left out."""
+        """SHA-256, in hex, over what every id means: places, codebooks, special tokens. Names and padding are left out:
+        a model may pad its embedding as its parallelism needs, over the same data.
+        """
         places = [[span.modality, span.start, span.size, span.codebooks] for span in self.spans]
-        document = {"ranges": places, "special": self.special, "padded": self.vocab_size}
+        document = {"ranges": places, "special": self.special}
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()

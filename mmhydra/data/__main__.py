@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("shard", type=Path, help="a shard's tar")
     show.add_argument("key", help="the sample's key (nine digits) or the record's unique_id")
     show.add_argument("--out", type=Path, help="the folder for PNG, WAV and frames (default: ./shown)")
+    show.add_argument("--weights", type=Path, help="the folder of a trained codec's weights (or $MMHYDRA_WEIGHTS)")
     vocab = verb("vocab", _vocab, "prints the unified vocabulary")
     overrides(vocab, "tokens=qwen_full")
     crawl = verb("crawl", _crawl, "prints the yt-dlp command of a crawl template; it is never run")
@@ -110,14 +111,15 @@ def _show(options: argparse.Namespace, console: Console) -> int:
     # Here, not above: codecs take seconds to import, and only this verb needs them in this process.
     from mmhydra.data.show import show_sample
 
-    show_sample(console, options.shard, options.key, options.out or Path("shown"))
+    show_sample(console, options.shard, options.key, options.out or Path("shown"), options.weights)
     return ExitCode.DONE
 
 
 def _vocab(options: argparse.Namespace, console: Console) -> int:
     tokens = compose(options.overrides, _folders(options)).config.tokens
-    width = console.width if console.is_terminal else _WIDTH  # in a file nothing is cut off
-    console.print(table(tokens), soft_wrap=False, width=width)
+    # In a file nothing is cut off.
+    wide = console if console.is_terminal else Console(highlight=False, width=_WIDTH)
+    wide.print(table(tokens), soft_wrap=False)
     return ExitCode.DONE
 
 

@@ -16,10 +16,19 @@ from mmhydra.data.shards import TokenShards
 from mmhydra.errors import UserError
 from mmhydra.files import sync
 
-_COMPARED = ("recipe", "tokens")
-_ABSENT = object()
+_COMPARED = ("recipe", "tokens", "outside")
 _MAX_LINES = 10
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class _Absent:
+    """Equal to no value."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_ABSENT = _Absent()
 
 
 class DatasetError(UserError):
@@ -67,7 +76,8 @@ def _cannot(folder: Path, error: OSError) -> str:
 def ready_in(folder: Path, settings: Mapping[str, JsonValue]) -> Manifest | None:
     """The dataset in `folder`, or None when there is none; one that cannot be used is an error, see `build_once`.
 
-    Only what `settings` says of recipe and vocabulary is compared; a dataset stays what it is when packages change.
+    Only what `settings` says of recipe, vocabulary and files outside of the records is compared; a dataset stays what
+    it is when packages change.
     """
     try:
         if not any(folder.iterdir()):
@@ -81,7 +91,9 @@ def ready_in(folder: Path, settings: Mapping[str, JsonValue]) -> Manifest | None
     found = flatten(manifest.builder)
     differing = sorted(key for key, value in asked.items() if found.get(key, _ABSENT) != value)
     if differing:
-        lines = [f"  {key}: there {found.get(key)!r}, asked for {asked[key]!r}" for key in differing[:_MAX_LINES]]
+        lines = [
+            f"  {key}: there {found.get(key, _ABSENT)!r}, asked for {asked[key]!r}" for key in differing[:_MAX_LINES]
+        ]
         more = [f"  and {len(differing) - _MAX_LINES} more"] if len(differing) > _MAX_LINES else []
         raise DatasetError(
             "\n".join([f"{folder} holds {manifest.dataset} made by another recipe:", *lines, *more])

@@ -42,6 +42,11 @@ class Document:
             place += segment.length
         assert place == len(self.ids), f"segments cover {place} of {len(self.ids)} ids"
 
+    @property
+    def num_labels(self) -> int:
+        """Ids with loss but the first one, which nothing comes before. A cut behind an opener repeats one of them."""
+        return sum(segment.length for segment in self.segments if segment.loss) - self.segments[0].loss
+
 
 def text_document(ids: Sequence[int] | NDArray[np.int64], end_id: int) -> Document:
     """Text alone, all of it with loss, closed by `end_id`."""

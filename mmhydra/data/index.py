@@ -21,6 +21,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from mmhydra.config.tokens import MODALITIES
 from mmhydra.data.document import NO_OPENER, Segment, from_json
 from mmhydra.errors import UserError
 
@@ -32,8 +33,8 @@ TOKENS_SUFFIX = ".tokens.npy"
 
 # Columns of a segment table. A segment ends where the next one begins, the last one where the row does.
 PLACE, MODALITY, UNIT, LOSS, OPENER = range(5)
-MODALITIES = ("text", "special", "image", "audio", "video")  # a modality's code is its place here
-FIRST_MEDIA = MODALITIES.index("image")  # codes from here on are signals, which are cut between units only
+# A modality's code is its place in MODALITIES; codes from here on are signals, which are cut between units only.
+FIRST_MEDIA = MODALITIES.index("image")
 
 DEFAULT_CHUNK_BYTES = 16_000_000
 

@@ -84,9 +84,9 @@ class Vocabulary(_Frozen):
 
 
 class CodecInfo(_Frozen):
-    """How ids of a modality were made: enough to decode them."""
+    """How ids of a modality were made: with the weights, enough to decode them."""
 
-    settings: dict[str, JsonValue]
+    settings: dict[str, JsonValue]  # the section of the config; of the weights' path the name alone
     digest: Sha256  # over settings and weights
     trained: bool
     note: str  # "untrained: plumbing only", or where the weights came from

@@ -42,15 +42,8 @@ def prepare(data: Data, tokens: Tokens, folder: Path, on_line: Callable[[str], N
 
 def _settings(data: Data) -> dict[str, JsonValue]:
     """The part of the recipe that `data.builder` decides."""
-    builder = data.builder
-    assert builder is not None
-    return {
-        "recipe": {
-            "generate": {"corpus_mb": builder.corpus_mb, "media": builder.media},
-            "heldout_fraction": builder.heldout_fraction,
-            "shard_mb": builder.shard_mb,
-        }
-    }
+    assert data.builder is not None
+    return {"recipe": {**data.builder.recipe_values}}
 
 
 def _build(data: Data, tokens: Tokens, folder: Path, dataset: str, on_line: Callable[[str], None]) -> None:
@@ -61,10 +54,7 @@ def _build(data: Data, tokens: Tokens, folder: Path, dataset: str, on_line: Call
         *(sys.executable, "-m", "mmhydra.data", "build", _FROM_STDIN),
         f"dataset={builder.recipe}",
         f"dataset.name={dataset}",
-        f"dataset.generate.corpus_mb={builder.corpus_mb}",
-        f"dataset.generate.media={builder.media}",
-        f"dataset.heldout_fraction={builder.heldout_fraction}",
-        f"dataset.shard_mb={builder.shard_mb}",
+        *(f"dataset.{key}={value}" for key, value in builder.recipe_values.items()),
         f"paths.data={json.dumps(str(folder))}",
     ]
     on_line(f"the dataset {dataset} is not in {short(folder)} yet: building it")

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
+from mmhydra.config.tokens import MODALITIES
 from mmhydra.data.document import Document, to_json
 from mmhydra.data.index import (
     DEFAULT_CHUNK_BYTES,
     INFO_SUFFIX,
-    MODALITIES,
     SIDECAR_SUFFIXES,
     TOKENS_SUFFIX,
     ChunkHasher,

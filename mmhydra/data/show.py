@@ -23,11 +23,12 @@ from mmhydra.paths import short
 _MAX_CHARS = 20_000
 
 
-def show_sample(console: Console, shard: Path, key: str, out: Path) -> None:
+def show_sample(console: Console, shard: Path, key: str, out: Path, weights: Path | None = None) -> None:
     """Prints a sample's text and what is known of it, and writes its media below `out` as PNG, WAV and GIF.
 
-    `key` is the nine digits of its name in the tar, or the record's unique_id. Raises UserError for a shard that
-    belongs to no dataset or is damaged, and for a key that it does not have.
+    `key` is the nine digits of its name in the tar, or the record's unique_id. `weights` is the folder of the weights
+    that a manifest names, if not $MMHYDRA_WEIGHTS. Raises UserError for a shard that belongs to no dataset or is
+    damaged, for a key that it does not have, and for weights that are not there or are others.
     """
     folder, manifest = _dataset(shard)
     entry = next((e for e in manifest.shards if (folder / e.path).absolute() == shard.absolute()), None)
@@ -46,7 +47,7 @@ def show_sample(console: Console, shard: Path, key: str, out: Path) -> None:
     codecs: dict[str, Codec] = {}
     for place, signal in enumerate(signals(parts)):
         if signal.modality not in codecs:
-            codecs[signal.modality] = codec_from_info(_codec_info(manifest, signal.modality))
+            codecs[signal.modality] = codec_from_info(_codec_info(manifest, signal.modality), weights)
         codec = codecs[signal.modality]
         out.mkdir(parents=True, exist_ok=True)
         name = "-".join(filter(None, [shards.key(number), f"{place:02d}", signal.name or signal.modality]))
@@ -92,7 +93,10 @@ def _codec_info(manifest: Manifest, modality: str) -> Any:
 def _number(shards: TokenShards, path: str, key: str) -> int:
     """The document with a key, or with a record's unique_id in this shard."""
     if key.isascii() and key.isdigit() and len(key) == 9:
-        return shards.find(key)
+        found = shards.find(key)
+        if (other := shards.shard_of_document(found)) != path:
+            raise UserError(f"{path} has no sample {key}: it is in {other}")
+        return found
     here = [n for n in range(shards.num_documents) if shards.shard_of_document(n) == path]
     for number in here:
         if shards.info(number)["unique_id"] == key:
@@ -107,16 +111,17 @@ def _facts(info: dict[str, Any], document: Document, key: str) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    labels = sum(segment.length for segment in document.segments if segment.loss)
     rows = {
         "sample": f"{key}, record {info['unique_id']}",
         "source": f"{info['source']}, {info['source_uri'] or 'no address'}",
         "license": info["license"],
         "language": info["language"],
         "template": info["template"],
-        "tokens": f"{len(document.ids):,}, of which {labels:,} carry loss",
+        "tokens": f"{len(document.ids):,}, of which {document.num_labels:,} are labels",
         "record": info["record"].get("place", ""),
     }
+    metadata = info["record"].get("metadata", {})
+    rows |= {name: metadata[name] for name in ("title", "description", "upload_date") if name in metadata}
     for name, value in rows.items():
         table.add_row(name, Text(str(value)))
     return table

@@ -42,11 +42,11 @@ class SourceStatistics(_Counted):
     filters: dict[str, FilterCount] = {}  # by the filter's name, in the order of the chain
     documents: dict[str, Count] = {}  # by split
     tokens: dict[str, dict[str, Count]] = {}  # by split, then modality (special ids count as "special")
-    loss_tokens: dict[str, Count] = {}  # by split: ids that are labels
+    loss_tokens: dict[str, Count] = {}  # by split: ids that are labels, see Document.num_labels
     templates: dict[str, Count] = {}  # documents by template
     languages: dict[str, Count] = {}  # documents by language
     licenses: dict[str, Count] = {}  # documents by license
-    pii: dict[str, Count] = {}  # findings by kind, in all records read
+    pii: dict[str, Count] = {}  # findings by kind, in the records that the pii filter saw
     histograms: dict[str, Histogram] = {}  # see HISTOGRAMS
 
 
@@ -56,8 +56,10 @@ HISTOGRAMS: dict[str, tuple[str, tuple[float, ...]]] = {
     "text_length": ("characters", tuple(float(1 << power) for power in range(0, 21))),
     "audio_duration": ("s", (0, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)),
     "video_duration": ("s", (0, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)),
-    # Decoded length less the length that the record's metadata states.
+    # Decoded length of each sound and video less the length that the record's metadata states.
     "duration_error": ("s", (-60, -10, -5, -2, -1, -0.5, -0.1, 0.1, 0.5, 1, 2, 5, 10, 60)),
+    # Longest sound less longest video of a record that has both.
+    "audio_less_video": ("s", (-60, -10, -5, -2, -1, -0.5, -0.1, 0.1, 0.5, 1, 2, 5, 10, 60)),
     # End of the last caption less the end of the signal: positive is text about what is not there.
     "caption_overhang": ("s", (-60, -10, -5, -2, -1, -0.5, -0.1, 0.1, 0.5, 1, 2, 5, 10, 60)),
     "characters_per_second": ("characters/s", (0, 1, 2, 5, 10, 15, 20, 25, 30, 50, 100)),

@@ -111,7 +111,7 @@ def test_what_can_not_be_extended_ends_with_2_and_leaves_nothing(family: Family)
     for overrides, text in {
         ("training.steps=4",): "has 4 steps already, training.steps=4 adds none; type training.steps=8",
         ("training.steps=8", "model.ffn_dim=512"): "model.ffn_dim: 384 -> 512",
-        ("training.steps=8", "training.seq_len=64"): "type checkpoint.init_from=",
+        ("training.steps=8", "training.seq_len=96"): "type checkpoint.init_from=",
     }.items():
         refused = family.place.run(f"extend={family.parent}", *overrides)
         assert refused.code == 2, refused.text

@@ -12,6 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmhydra.data.manifest import load_manifest
+from mmhydra.data.shards import TokenShards
+
 # Every folder of groups holds this recipe; what a test needs otherwise it overrides.
 RECIPE = """\
 # @package _global_
@@ -24,7 +27,7 @@ dataset:
   records_dir: null
   limits: {max_text_bytes: 100000, min_pixels: 1, max_pixels: 1000000, min_seconds: 0.0, max_seconds: 60.0,
     max_frames: 1000, max_decoded_mb: 100.0, min_sample_rate_hz: 8000, sample_rate_tolerance_hz: 0,
-    duration_tolerance_s: 0.1}
+    duration_tolerance_s: 0.1, roots: []}
   sources:
     - {name: web, description: pages, modality: text, records: [web*.jsonl],
        templates: [{name: text, form: "{text}", loss: all, share: 1.0}]}
@@ -81,6 +84,16 @@ def write_records(folder: Path, number: int = 1200) -> Path:
 def files_of(folder: Path) -> dict[str, bytes]:
     """Every file of a dataset with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def infos(folder: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """What is kept beside each document, by split and source."""
+    manifest = load_manifest(folder)
+    found = {}
+    for source, split in sorted({(shard.source, shard.split) for shard in manifest.shards}):
+        shards = TokenShards(folder, manifest, source, split)
+        found[split, source] = [shards.info(number) for number in range(shards.num_documents)]
+    return found
 
 
 class Command:

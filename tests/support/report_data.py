@@ -2,12 +2,15 @@
 
 import copy
 import io
+import itertools
 import wave
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mmhydra.data.manifest import Manifest
+from mmhydra.data.report import totals
 from mmhydra.data.report.examples import Example, MediaExample
 from mmhydra.data.statistics import HISTOGRAMS
 
@@ -17,7 +20,7 @@ EVIL = (
     "|`*[a](javascript:b)\n# not a heading"
 )
 
-CHAIN = ("license", "pii", "language", "toxicity", "exact_dedup", "minhash_dedup", "decontaminate")
+CHAIN = ("license", "pii", "language", "toxicity", "decontamination", "exact_duplicates", "near_duplicates")
 
 
 def digest(letter: str) -> str:
@@ -30,31 +33,34 @@ def histogram(name: str, counts: dict[int, int]) -> dict[str, Any]:
     return {"unit": unit, "edges": edges, "counts": [counts.get(i, 0) for i in range(len(edges) - 1)]}
 
 
-def chain(records: int, broken: int, *filters: tuple[str, int, int]) -> dict[str, Any]:
-    """Statistics of records that go through filters: (name, refused, changed)."""
+def chain(
+    records: int, broken: int, refused: dict[str, int], *, redacted: int = 0, repeated: int = 0, not_rendered: int = 0
+) -> dict[str, Any]:
+    """Statistics of records that go through CHAIN; ids that are there twice are found before the duplicates."""
     left, counts = records - broken, {}
-    for name, refused, changed in filters:
-        counts[name] = {"seen": left, "rejected": refused, "changed": changed}
-        left -= refused
-    return {"records": records, "accepted": left, "filters": counts}
+    for name in CHAIN:
+        if name == "exact_duplicates":
+            left -= repeated
+        counts[name] = {"seen": left, "rejected": refused.get(name, 0), "changed": redacted if name == "pii" else 0}
+        left -= refused.get(name, 0)
+    return {"records": records, "accepted": left - not_rendered, "filters": counts}
 
 
 def _text(name: str, what: str, language: str, size: int) -> dict[str, Any]:
-    filters = (("license", 0, 0), ("pii", 0, 31), ("language", 4, 0), ("toxicity", 2, 0), ("exact_dedup", 1, 0),
-               ("minhash_dedup", 5, 0), ("decontaminate", 1, 0))  # fmt: skip
+    refused = {"language": 4, "toxicity": 2, "decontamination": 1, "exact_duplicates": 1, "near_duplicates": 5}
     return {
         "name": name,
         "description": what,
         "modality": "text",
         "statistics": {
-            **chain(274, 3, *filters),
+            **chain(274, 3, refused, redacted=31),
             "rejected": {
                 "corrupt_text": 2, "too_long": 1, "language_not_allowed": 4, "toxicity": 2, "duplicate_exact": 1,
                 "duplicate_near": 5, "contaminated": 1,
             },
             "documents": {"train": 245, "heldout": 13},
             "tokens": {"train": {"text": size, "special": 245}, "heldout": {"text": size // 19, "special": 13}},
-            "loss_tokens": {"train": size + 245, "heldout": size // 19 + 13},
+            "loss_tokens": {"train": size, "heldout": size // 19},
             "templates": {"text": 258},
             "languages": {language: 258},
             "licenses": {"PSF-2.0": 258},
@@ -68,16 +74,16 @@ def _text(name: str, what: str, language: str, size: int) -> dict[str, Any]:
 
 
 def _pictures() -> dict[str, Any]:
-    filters = (("license", 3, 0), ("pii", 0, 4), ("language", 2, 0), ("toxicity", 1, 0), ("exact_dedup", 2, 0))
+    refused = {"license": 3, "language": 2, "toxicity": 1, "exact_duplicates": 2}
     return {
         "name": "pictures",
         "description": "flat shapes, drawn with a caption that says exactly what is there",
         "modality": "image",
         "largest_unit": 258,
         "statistics": {
-            **chain(96, 2, *filters),
+            **chain(98, 2, refused, redacted=4, repeated=2),
             "rejected": {"corrupt_image": 2, "license_not_allowed": 3, "language_not_allowed": 2, "toxicity": 1,
-                         "duplicate_exact": 2},
+                         "duplicate_exact": 2, "duplicate_id": 2},
             "documents": {"train": 82, "heldout": 4},
             "tokens": {"train": {"text": 2_100, "image": 20_992, "special": 246},
                        "heldout": {"text": 104, "image": 1_024, "special": 12}},
@@ -95,14 +101,13 @@ def _pictures() -> dict[str, Any]:
 
 
 def _sounds() -> dict[str, Any]:
-    filters = (("license", 0, 0), ("pii", 0, 0), ("language", 0, 0), ("toxicity", 0, 0), ("exact_dedup", 1, 0))
     return {
         "name": "sounds",
         "description": "tones, chords, sweeps, noise and rhythms, each with what it is",
         "modality": "audio",
         "largest_unit": 8,
         "statistics": {
-            **chain(48, 1, *filters),
+            **chain(48, 1, {"exact_duplicates": 1}),
             "rejected": {"sample_rate_mismatch": 1, "duplicate_exact": 1},
             "documents": {"train": 44, "heldout": 2},
             "tokens": {"train": {"text": 1_200, "audio": 52_800, "special": 132},
@@ -123,15 +128,14 @@ def _sounds() -> dict[str, Any]:
 
 
 def _clips() -> dict[str, Any]:
-    filters = (("license", 0, 0), ("pii", 0, 1), ("language", 0, 0), ("toxicity", 0, 0), ("exact_dedup", 0, 0))
     return {
         "name": "clips",
         "description": "a shape moves and changes, with captions at their times",
         "modality": "video",
         "largest_unit": 36,
         "statistics": {
-            **chain(30, 1, *filters),
-            "rejected": {"corrupt_video": 1},
+            **chain(31, 1, {}, redacted=1, not_rendered=1),
+            "rejected": {"corrupt_video": 1, "camera_mismatch": 1},
             "documents": {"train": 27, "heldout": 2},
             "tokens": {"train": {"text": 2_400, "video": 30_000, "special": 108},
                        "heldout": {"text": 160, "video": 2_000, "special": 8}},
@@ -145,6 +149,7 @@ def _clips() -> dict[str, Any]:
                 "text_length": histogram("text_length", {6: 9, 7: 20}),
                 "video_duration": histogram("video_duration", {2: 12, 3: 17}),
                 "duration_error": histogram("duration_error", {4: 1, 6: 26, 8: 2}),
+                "audio_less_video": histogram("audio_less_video", {5: 1, 6: 5}),
                 "caption_overhang": histogram("caption_overhang", {5: 3, 6: 24, 8: 2}),
                 "characters_per_second": histogram("characters_per_second", {6: 2, 7: 6, 8: 12, 9: 9}),
             },
@@ -216,6 +221,18 @@ def manifest_document() -> dict[str, Any]:
                       "note": "weights from encodec_24khz-d7cc33bc.th"},
         },
     }  # fmt: skip
+
+
+def assert_funnel_adds_up(stages: list[totals.Stage], manifest: Manifest) -> None:
+    """Each stage sees what the one before left, and what is known of both ends and of the filters stands there."""
+    statistics = [source.statistics for source in manifest.sources]
+    assert stages[0].seen == sum(s.records for s in statistics)
+    assert all(before.kept == after.seen for before, after in itertools.pairwise(stages))
+    assert stages[-1].kept == sum(s.accepted for s in statistics)
+    assert sum(stage.rejected for stage in stages) == sum(map(totals.num_rejected, statistics))
+    by_name = {stage.name: stage for stage in stages}
+    for name, counts in totals.filter_counts(manifest).items():
+        assert (by_name[name].seen, by_name[name].rejected) == (counts.seen, counts.rejected)
 
 
 def png(color: tuple[int, int, int]) -> bytes:

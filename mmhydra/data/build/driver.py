@@ -10,7 +10,17 @@ from pydantic import JsonValue
 
 from mmhydra.config.dataset import BuildConfig
 from mmhydra.data.build.finish import finish
-from mmhydra.data.build.plan import ENCODE, READ, RECORDS_PER_BATCH, Batch, BuildError, Context, read_counts
+from mmhydra.data.build.outside import require_outside
+from mmhydra.data.build.plan import (
+    BYTES_PER_BATCH,
+    ENCODE,
+    READ,
+    RECORDS_PER_BATCH,
+    Batch,
+    BuildError,
+    Context,
+    read_counts,
+)
 from mmhydra.data.build.pool import run_tasks
 from mmhydra.data.build.recipe import inputs, require_sound, settings_of
 from mmhydra.data.build.shard_stage import ShardPlan, few, plan_shards, write_shard
@@ -72,6 +82,7 @@ class _Driver:
         context = Context(recipe, self._config.tokens, records, building)
         manifest = finished(context, self._settings)
         if manifest is None:
+            require_outside(recipe, self._config.tokens)
             start(context, self._settings, self._on_line)
             manifest = self._carry_out(context)
         shutil.rmtree(context.work, ignore_errors=True)
@@ -122,11 +133,11 @@ class _Driver:
 
 def _batches(context: Context) -> list[Batch]:
     """The tasks of the first stages, in the order of recipe and records."""
-    return [
-        Batch(source.name, number, ref)
-        for source in context.recipe.sources
-        for number, ref in enumerate(scan(list_files(source.records, context.records), RECORDS_PER_BATCH))
-    ]
+    batches: list[Batch] = []
+    for source in context.recipe.sources:
+        refs = scan(list_files(source.records, context.records), RECORDS_PER_BATCH, max_batch_bytes=BYTES_PER_BATCH)
+        batches += [Batch(source.name, number, ref) for number, ref in enumerate(refs)]
+    return batches
 
 
 def _require_some(context: Context, batches: Sequence[Batch], stage: str, judged: Mapping[str, Tally]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from mmhydra.config.templates import takes
 from mmhydra.data.build.encoded import EncodedBatch
@@ -16,6 +17,7 @@ from mmhydra.data.build.lines import read_lines, write_lines
 from mmhydra.data.build.measure import measure
 from mmhydra.data.build.plan import ENCODE, EXAMPLE_BATCHES, READ, Batch, BuildError, Context, reject, write_counts
 from mmhydra.data.build.read_stage import parts_of
+from mmhydra.data.build.reasons import known
 from mmhydra.data.build.tally import Tally
 from mmhydra.data.build.verdicts import DROPPED, SPLITS
 from mmhydra.data.records.load import load
@@ -26,7 +28,7 @@ from mmhydra.data.shard_writer import DocumentInfo
 from mmhydra.data.templates import EncodedMedia, Renderer, Unrenderable
 from mmhydra.data.vocabulary import Vocabulary, load_tokenizer
 
-_UNKNOWN = "unknown"
+_PROVENANCE = ("source", "metadata", "quality_scores", "processing_log", "data_card_info")
 
 
 def open_stage(context: Context) -> Callable[[tuple[Batch, NDArray[np.uint8]]], None]:
@@ -67,7 +69,7 @@ class _Encoder:
                 name, document = renderer.render(unique_id, media, loaded.text, loaded.captions, template)
             except Unrenderable as error:
                 tally.accepted -= 1
-                tally.count("rejected", error.reason)
+                tally.count("rejected", known(error.reason))
                 rejects.append(reject(line["place"], unique_id, error.reason, error.detail))
                 continue
             info = _info(line, loaded.record, batch.source, name)
@@ -110,8 +112,17 @@ def _info(line: dict[str, Any], record: Record, source: str, template: str) -> D
         source=source,
         source_uri=record.source_uri,
         modalities=tuple(record.modalities),
-        license=record.metadata.license or _UNKNOWN,
+        license=line["license"],
         language=line["language"],
         template=template,
-        record={"title": record.metadata.title or "", "place": line["place"]},
+        record={"place": line["place"], **_provenance(record)},
     )
+
+
+def _provenance(record: Record) -> dict[str, JsonValue]:
+    """What a record says of itself as the filters left it, but for its data and where that lies."""
+    stated: dict[str, JsonValue] = record.model_dump(mode="json", exclude_none=True)
+    kept = {key: stated[key] for key in _PROVENANCE if stated.get(key)}
+    if isinstance(metadata := kept.get("metadata"), dict):
+        metadata.pop("captions", None)  # text, which is in the ids
+    return kept

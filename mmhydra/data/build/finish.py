@@ -9,18 +9,19 @@ from pydantic import JsonValue
 
 from mmhydra.data.build.encoded import label_counts
 from mmhydra.data.build.examples import keep_examples
-from mmhydra.data.build.lines import read_lines, stream_lines
+from mmhydra.data.build.lines import read_lines, write_lines
 from mmhydra.data.build.plan import ENCODE, READ, Batch, Context, read_counts
 from mmhydra.data.build.tally import Tally
 from mmhydra.data.build.verdicts import Verdicts
 from mmhydra.data.manifest import CodecInfo, Manifest, Shard, Source, write_manifest
 from mmhydra.data.manifest import Vocabulary as VocabularyInfo
 from mmhydra.data.pack import ensure_pack
+from mmhydra.data.report import CARD_NAME, REPORT_NAME
 from mmhydra.data.report.card import write_card
 from mmhydra.data.report.page import write_report
 from mmhydra.data.vocabulary import TextTokenizer, Vocabulary, load_tokenizer, vocabulary_digest
 
-CARD, REPORT, REJECTS = "data_card.md", "governance.html", "rejects"
+REJECTS = "rejects"
 
 
 def finish(
@@ -49,15 +50,15 @@ def finish(
     )
     for source in recipe.sources:
         path = context.building / REJECTS / f"{source.name}.jsonl"
-        stream_lines(path, _rejects(context, batches, verdicts, source.name))
+        write_lines(path, _rejects(context, batches, verdicts, source.name))
     on_line("packing documents into sequences")
     for seq_len in recipe.seq_lens:
         for source_name, split in dict.fromkeys((shard.source, shard.split) for shard in shards):
             ensure_pack(context.building, manifest, source_name, split, seq_len)
     on_line("writing the data card and the report")
     examples = keep_examples(context, batches)
-    write_card(context.building / CARD, manifest, examples)
-    write_report(context.building / REPORT, manifest, examples)
+    write_card(context.building / CARD_NAME, manifest, examples)
+    write_report(context.building / REPORT_NAME, manifest, examples)
     write_manifest(context.building, manifest)
     return manifest
 

@@ -20,7 +20,7 @@ def measure(
     names = vocabulary.modalities
     numbers = np.bincount(vocabulary.modality_of(document.ids), minlength=len(names))
     tally.count_tokens(split, {name: int(n) for name, n in zip(names, numbers, strict=True) if n})
-    tally.count("loss_tokens", split, sum(s.length for s in document.segments if s.loss))
+    tally.count("loss_tokens", split, document.num_labels)
     tally.measure("document_length", [len(document.ids)])
     if loaded.text:
         tally.measure("text_length", [len(loaded.text)])
@@ -39,7 +39,9 @@ def _measure_durations(tally: Tally, loaded: LoadedRecord) -> None:
     duration_s = max([*audio_s, *video_s])
     stated_s = loaded.record.metadata.duration_seconds
     if stated_s is not None:
-        tally.measure("duration_error", [duration_s - stated_s])
+        tally.measure("duration_error", [signal_s - stated_s for signal_s in (*audio_s, *video_s)])
+    if audio_s and video_s:
+        tally.measure("audio_less_video", [max(audio_s) - max(video_s)])
     if loaded.captions:
         tally.measure("caption_overhang", [max(caption.end_s for caption in loaded.captions) - duration_s])
     text = loaded.text or " ".join(caption.text for caption in loaded.captions)

@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 
-from mmhydra.data.build.plan import ENCODE, Context
+from mmhydra.data.build.plan import ENCODE, BuildError, Context
+from mmhydra.data.build.reasons import NOT_ENCODED
 from mmhydra.data.codecs import Codec, CodecError, build_codec, info_of, save_signal
 from mmhydra.data.records.media import LoadedRecord
 from mmhydra.data.templates import EncodedMedia, Signal, Unrenderable
-from mmhydra.files import write_json
+from mmhydra.files import read_object, write_json
+from mmhydra.paths import short
 
-NOT_ENCODED = "not_encoded"
 _MAX_EXAMPLE_MEDIA = 8
 
 
@@ -34,10 +35,17 @@ class MediaEncoder:
         self._describe(context)
 
     def _describe(self, context: Context) -> None:
-        """Leaves what the manifest says of each codec; all processes write the same."""
+        """Leaves what the manifest says of each codec, once. Raises BuildError where another codec has been at work."""
         for modality, codec in self._codecs.items():
             path = context.work / ENCODE / f"codec-{modality}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
+            before = read_object(path).get("digest", codec.digest)
+            if before != codec.digest:
+                raise BuildError(
+                    f"documents of this build were encoded by the {modality} codec {before}, and it is {codec.digest} "
+                    "now: its weights have changed, or, untrained, another torch or processor has drawn others. To "
+                    f"start anew with this one: rm -r {short(context.building)}"
+                )
             write_json(path, info_of(codec).model_dump(mode="json"))
 
     def encode(self, loaded: LoadedRecord, needed: Sequence[str]) -> EncodedMedia:

@@ -13,7 +13,9 @@ from mmhydra.files import write_json
 READ, ENCODE = "read", "encode"  # stages whose tasks are batches
 EXAMPLE_BATCHES = 4  # of each source: its first ones hold every template, or it is rare
 TOKENIZER_FILES = ("tokenizer.json", "qwen.tiktoken")  # what text tokenizers save
-RECORDS_PER_BATCH = 250  # only cuts the work into tasks: no byte of a shard hangs on it
+# These only cut the work into tasks: no byte of a shard hangs on them.
+RECORDS_PER_BATCH = 250
+BYTES_PER_BATCH = 16_000_000  # of JSONL: a batch of long texts ends earlier
 
 
 class BuildError(UserError):

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from mmhydra.config.dataset import BuildConfig
 from mmhydra.data.manifest import Manifest
+from mmhydra.data.report import CARD_NAME, REPORT_NAME
 from mmhydra.paths import short
 
 
@@ -89,8 +90,8 @@ def _rows(manifest: Manifest, folder: Path) -> dict[str, str]:
         "tokens": f"{sum(by_modality.values()):,} ({tokens})",
         "shards": f"{len(manifest.shards)}, {size_mb:,.1f} MB",
         "manifest": manifest.digest,
-        "data card": short(folder / "data_card.md"),
-        "report": short(folder / "governance.html"),
+        "data card": short(folder / CARD_NAME),
+        "report": short(folder / REPORT_NAME),
     }
     loud = [f"{name} codec: {info.note}" for name, info in manifest.codecs.items() if not info.trained]
     return rows | ({"beware": "; ".join(loud)} if loud else {})

@@ -2,15 +2,16 @@
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmhydra.config.templates import takes
-from mmhydra.data.build.lines import write_lines
+from mmhydra.data.build.lines import texts_of, write_lines
 from mmhydra.data.build.plan import READ, Batch, Context, reject, write_counts
+from mmhydra.data.build.reasons import TEMPLATE_MISMATCH, known
 from mmhydra.data.build.tally import Tally
 from mmhydra.data.filters.chain import Chain, Judged
 from mmhydra.data.records.batches import RawRecord, read
@@ -20,8 +21,6 @@ from mmhydra.data.records.parse import parse
 from mmhydra.data.records.reasons import BadRecord
 from mmhydra.data.templates import fitting_templates
 from mmhydra.files import write_atomic
-
-TEMPLATE_MISMATCH = "template_mismatch"
 
 
 def open_stage(context: Context) -> Callable[[Batch], dict[str, Any]]:
@@ -46,16 +45,21 @@ class _Reader:
     def read(self) -> dict[str, Any]:
         """Leaves candidates, rejects and counts in the work folder."""
         context, batch = self._context, self._batch
-        for raw in read(batch.ref):
-            self._tally.records += 1
-            self._judge(raw)
+        write_lines(batch.file(context, READ, ".jsonl"), self._lines())
         self._candidates.write(context, batch)
         write_lines(batch.file(context, READ, ".rejects.jsonl"), self._rejects)
         counts = self._tally.to_json() | {"text_bytes": self._candidates.text_bytes}
         write_counts(batch.file(context, READ, ".json"), counts)
         return counts
 
-    def _judge(self, raw: RawRecord) -> None:
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """The lines of the candidates. They may be most of the records' bytes, so each is written at once."""
+        for raw in read(self._batch.ref):
+            self._tally.records += 1
+            if line := self._judge(raw):
+                yield line
+
+    def _judge(self, raw: RawRecord) -> dict[str, Any] | None:
         unique_id = ""
         try:
             record = parse(raw)
@@ -63,16 +67,16 @@ class _Reader:
             loaded = load(record, self._path.parent, self._context.recipe.limits)
         except BadRecord as error:
             self._reject(raw, unique_id, error.reason, error.detail)
-            return
+            return None
         if fault := self._mismatch(loaded):
             self._reject(raw, unique_id, TEMPLATE_MISMATCH, fault)
-            return
+            return None
         judged = self._chain.judge(loaded)
         self._count(judged)
         if judged.reason is not None:
-            self._reject(raw, unique_id, judged.reason, judged.detail)
-        else:
-            self._candidates.add(self._short(raw.place), judged)
+            self._reject(raw, judged.loaded.record.unique_id, judged.reason, judged.detail)
+            return None
+        return self._candidates.add(self._short(raw.place), judged)
 
     def _mismatch(self, loaded: LoadedRecord) -> str | None:
         """Why no template of the source can hold a record."""
@@ -84,7 +88,7 @@ class _Reader:
         )
 
     def _reject(self, raw: RawRecord, unique_id: str, reason: str, detail: str) -> None:
-        self._tally.count("rejected", reason)
+        self._tally.count("rejected", known(reason))
         self._rejects.append(reject(self._short(raw.place), unique_id, reason, self._short(detail)))
 
     def _short(self, text: str) -> str:
@@ -105,7 +109,8 @@ class _Reader:
 def parts_of(loaded: LoadedRecord) -> set[str]:
     """What of a record a template may take."""
     there = {
-        "text": bool(loaded.text),
+        "text": bool(loaded.text) and not loaded.is_interleaved,
+        "interleaved": loaded.is_interleaved,
         "captions": bool(loaded.captions),
         "image": bool(loaded.images),
         "audio": bool(loaded.sounds),
@@ -117,35 +122,34 @@ class _Candidates:
     """Records that passed all filters which look at one record alone."""
 
     def __init__(self) -> None:
-        self.lines: list[dict[str, Any]] = []
         self.text_bytes = 0
         self._keys: list[bytes] = []
         self._signatures: list[Any] = []
         self._splits: list[int] = []
         self._ids: list[bytes] = []
 
-    def add(self, place: str, judged: Judged) -> None:
-        """Keeps a record as the filters left it, and what tells it from others."""
+    def add(self, place: str, judged: Judged) -> dict[str, Any]:
+        """Keeps what tells a record from others; returns its line, the record as the filters left it."""
         loaded = judged.loaded
         record = loaded.record
         group = record.metadata.split_group or record.unique_id
-        self.lines.append(
-            {
-                "place": place,
-                "language": judged.language or "unknown",
-                "text": loaded.text,
-                "captions": [caption.model_dump(mode="json") for caption in loaded.captions],
-                "record": record.model_dump(mode="json", exclude_none=True),
-            }
-        )
-        self.text_bytes += len((loaded.text or "").encode())
+        line = {
+            "place": place,
+            "language": judged.language or "unknown",
+            "license": judged.license or "unknown",
+            "text": loaded.text,
+            "captions": [caption.model_dump(mode="json") for caption in loaded.captions],
+            "record": record.model_dump(mode="json", exclude_none=True),
+        }
+        self.text_bytes += sum(len(text.encode()) for text in texts_of(line))
         self._keys.append(judged.exact_key or bytes(16))
         self._signatures.append(judged.signature)
         self._splits.append(int.from_bytes(hashlib.sha256(group.encode()).digest()[-8:], "big"))
         self._ids.append(hashlib.sha256(record.unique_id.encode()).digest()[:16])
+        return line
 
     def write(self, context: Context, batch: Batch) -> None:
-        """Arrays for the verdicts, lines for the stages that need the record."""
+        """Arrays for the verdicts."""
         signatures = [signature for signature in self._signatures if signature is not None]
         arrays = {
             "keys": np.frombuffer(b"".join(self._keys), np.uint8).reshape(-1, 16),
@@ -159,4 +163,3 @@ class _Candidates:
         path = batch.file(context, READ, ".npz")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, buffer.getvalue())
-        write_lines(batch.file(context, READ, ".jsonl"), self.lines)

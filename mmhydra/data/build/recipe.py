@@ -14,12 +14,13 @@ from mmhydra.config.filters import chain_problems
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.templates import modalities, template_problems
 from mmhydra.config.tokens import Tokens
+from mmhydra.data.build.outside import outside_digests
 from mmhydra.data.build.plan import Context, name_of
 from mmhydra.data.records.batches import RecordFileError, list_files
 from mmhydra.data.vocabulary import Vocabulary
 from mmhydra.files import sha256_of_file
 
-BUILDER_VERSION = 2  # raise it when the same recipe and records would give other shards
+BUILDER_VERSION = 3  # raise it when the same recipe and records would give other shards
 _MIN_CHUNK_MB = 0.001
 # Packages that a byte of the shards may hang on.
 _PACKAGES = (
@@ -35,6 +36,7 @@ _PACKAGES = (
     "py3langid",
     "phonenumbers",
     "python-stdnum",
+    "regex",
     "datasketch",
 )
 
@@ -76,13 +78,16 @@ def _problems(recipe: Recipe, tokens: Tokens) -> Iterator[Problem]:
 
 
 def settings_of(recipe: Recipe, tokens: Tokens) -> dict[str, JsonValue]:
-    """What makes two builds the same: recipe, vocabulary, and the versions of the builder and what it builds with.
+    """What makes two builds the same: recipe, vocabulary, hashes of weights and text tokenizer, and the versions of the
+    builder and what it builds with.
 
-    Folders are left out: the same records elsewhere make the same dataset. What lies in the files of filters, codecs
-    and text tokenizers is in the manifest by its hash.
+    Folders are left out: the same records elsewhere make the same dataset. Raises BuildError for weights or a tokenizer
+    that can't be read.
     """
     document: dict[str, Any] = recipe.model_dump(mode="json")
     del document["name"], document["records_dir"]
+    document["limits"]["roots"] = [_anywhere(root) for root in document["limits"]["roots"]]
+    document["limits"]["roots"] = [Path(folder).name for folder in document["limits"]["roots"]]
     for source in document["sources"]:
         source["records"] = [_anywhere(pattern) for pattern in source["records"]]
     for entry in document["filters"]:
@@ -100,6 +105,7 @@ def settings_of(recipe: Recipe, tokens: Tokens) -> dict[str, JsonValue]:
         "builder_version": BUILDER_VERSION,
         "recipe": document,
         "tokens": layout,
+        "outside": {**outside_digests(recipe, tokens)},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
     }
 

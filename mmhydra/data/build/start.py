@@ -14,7 +14,7 @@ from mmhydra.data.demo.records import DemoSettings, write_records
 from mmhydra.data.demo.testset import write_testset
 from mmhydra.data.manifest import Manifest, ManifestError, load_manifest
 from mmhydra.data.records.batches import RecordFileError
-from mmhydra.files import read_object, sync, write_json
+from mmhydra.files import read_object, sha256_of_file, sync, write_json
 from mmhydra.paths import short
 
 _SETTINGS, _RECORDS, _INPUTS = "build.json", "records.json", "inputs.json"  # each says that a step is done
@@ -65,24 +65,31 @@ def require_same_inputs(context: Context, files: Sequence[Mapping[str, JsonValue
 
 
 def require_same_records(recipe: Recipe, folder: Path, manifest: Manifest) -> None:
-    """Raises BuildError if record files that are there have other names or sizes than those of a finished dataset.
+    """Raises BuildError if record files that are there are not those of a finished dataset.
 
-    Their content is not read again. Where there are none any more, the dataset speaks for itself.
+    They are read again, for their hashes. Where there are none any more, the dataset speaks for itself.
     """
     listed = manifest.builder.get("inputs")
     if recipe.generate is not None or recipe.records_dir is None or not isinstance(listed, list):
         return
     try:
         paths = input_files(recipe, Path(recipe.records_dir).absolute())
-    except RecordFileError:
+        made_of = {str(file["path"]): file for file in listed if isinstance(file, dict)}
+        there = {name: path for name, path in paths.items() if path.exists()}  # a filter's file may be away
+        differing = {name for name, path in there.items() if _differs(path, made_of.get(name))}
+        changed = sorted(differing | made_of.keys() - paths.keys())
+    except (RecordFileError, OSError):
         return
-    there = {name: path.stat().st_size for name, path in paths.items()}
-    made_of = {str(file["path"]): file["size_bytes"] for file in listed if isinstance(file, dict)}
-    if changed := sorted(name for name in there.keys() | made_of.keys() if there.get(name) != made_of.get(name)):
+    if changed:
         raise BuildError(
             f"{short(folder)} was made by this recipe of other files: {', '.join(changed[:10])} differ. Runs may refer "
             f"to it, so it is kept: give the new dataset another name (dataset.name=NAME), or rm -r {short(folder)}"
         )
+
+
+def _differs(path: Path, listed: Mapping[str, JsonValue] | None) -> bool:
+    """Whether a file is not what a manifest lists; one of another size need not be read for that."""
+    return listed is None or path.stat().st_size != listed["size_bytes"] or sha256_of_file(path) != listed["sha256"]
 
 
 def _make_records(context: Context, on_line: Callable[[str], None]) -> None:

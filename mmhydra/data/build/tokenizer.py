@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mmhydra.data.build.lines import read_lines
+from mmhydra.data.build.lines import read_lines, texts_of
 from mmhydra.data.build.plan import READ, Batch, Context, read_counts
 from mmhydra.data.build.verdicts import TRAIN, Verdicts
 from mmhydra.data.vocabulary import open_tokenizer
@@ -29,16 +29,17 @@ def make_tokenizer(
 
 
 def _texts(context: Context, batches: Sequence[Batch], verdicts: Verdicts) -> Iterator[str]:
-    """Texts of the train split: all, or as many as may be used, spread evenly over the records."""
+    """Texts and captions of the train split: all, or as many as may be used, spread evenly over the records."""
     total = sum(int(str(read_counts(batch.file(context, READ, ".json"))["text_bytes"])) for batch in batches)
     share = min(1.0, _TRAINING_BYTES / max(1, total))
     passed = taken = 0
     for batch, splits in zip(batches, verdicts.splits, strict=True):
         for line, split in zip(read_lines(batch.file(context, READ, ".jsonl")), splits.tolist(), strict=True):
-            text = line["text"]
-            if not text or split != TRAIN:
+            if split != TRAIN:
                 continue
-            if taken <= passed * share:
-                taken += len(text.encode())
-                yield text
-            passed += len(text.encode())
+            for text in texts_of(line):
+                size_bytes = len(text.encode())
+                if taken <= passed * share:
+                    taken += size_bytes
+                    yield text
+                passed += size_bytes

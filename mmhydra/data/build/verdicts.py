@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mmhydra.config.filters import DuplicatesFilter
 from mmhydra.data.build.lines import read_lines
 from mmhydra.data.build.plan import READ, Batch, Context, reject
+from mmhydra.data.build.reasons import DUPLICATE_ID, known
 from mmhydra.data.build.tally import Tally
 from mmhydra.data.filters.duplicates import Deduplicator
 
@@ -56,12 +57,12 @@ def judge_all(context: Context, batches: Sequence[Batch]) -> Verdicts:
         for place, (unique_id, key, signature) in enumerate(_fingerprints(arrays)):
             index = edges[-1] + place
             first = ids.setdefault(unique_id, index)
-            same = ("duplicate_id", first) if first != index else dedup.feed(index, key, signature)
+            same = (DUPLICATE_ID, first) if first != index else dedup.feed(index, key, signature)
             if first == index:
                 _count(tally, configs, same and same[0])
             if same:
                 kept[place] = DROPPED
-                tally.count("rejected", same[0])
+                tally.count("rejected", known(same[0]))
                 found.append(_Duplicate(number, place, *same))
         tally.accepted += int((kept != DROPPED).sum())
         edges.append(edges[-1] + len(kept))

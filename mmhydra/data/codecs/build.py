@@ -1,5 +1,7 @@
 """From a section of the config, or from a manifest, to a codec."""
 
+from pathlib import Path
+
 from pydantic import ValidationError
 
 from mmhydra.config.codecs import AudioCodec, ImageCodec, VideoCodec
@@ -9,12 +11,14 @@ from mmhydra.data.codecs.image import JanusImageCodec
 from mmhydra.data.codecs.protocol import Codec, CodecError
 from mmhydra.data.codecs.video import Emu3VideoCodec
 from mmhydra.data.manifest import CodecInfo
+from mmhydra.data.weight_files import WEIGHTS_VARIABLE, find_weights
 
 _SECTIONS: dict[str, type[CodecSettings]] = {
     "JanusVQVAE": ImageCodec,
     "EncodecModel": AudioCodec,
     "Emu3VQVAE": VideoCodec,
 }
+_MODALITIES: dict[type[CodecSettings], str] = {ImageCodec: "image", AudioCodec: "audio", VideoCodec: "video"}
 
 
 def build_codec(settings: CodecSettings) -> Codec:
@@ -31,8 +35,11 @@ def info_of(codec: Codec) -> CodecInfo:
     return CodecInfo(settings=codec.settings, digest=codec.digest, trained=codec.trained, note=codec.note)
 
 
-def codec_from_info(info: CodecInfo) -> Codec:
-    """The codec that made the ids of a dataset. Raises CodecError if it can't be made again, or is another one."""
+def codec_from_info(info: CodecInfo, weights_folder: Path | None = None) -> Codec:
+    """The codec that made the ids of a dataset. Raises CodecError if it can't be made again, or is another one.
+
+    Trained weights are looked for by their name in `weights_folder`, then in that of $MMHYDRA_WEIGHTS.
+    """
     network = info.settings.get("network")
     section = _SECTIONS.get(network) if isinstance(network, str) else None
     if section is None:
@@ -41,10 +48,13 @@ def codec_from_info(info: CodecInfo) -> Codec:
         settings = section.model_validate(info.settings)
     except ValidationError as error:
         raise CodecError(f"the manifest's codec settings can't be used by this version: {error}") from error
+    if settings.weights is not None:
+        path = _weights(settings.weights, _MODALITIES[section], weights_folder)
+        settings = settings.model_copy(update={"weights": str(path)})
     codec = build_codec(settings)
     if codec.digest != info.digest:
         cause = (
-            f"the weights {settings.weights} have changed since"
+            f"the weights {settings.weights} are others, or have changed since"
             if settings.weights is not None
             else "random weights are drawn anew, and another torch or processor may draw others"
         )
@@ -53,3 +63,14 @@ def codec_from_info(info: CodecInfo) -> Codec:
             f"{cause}. Its ids can't be decoded with it; build the dataset again"
         )
     return codec
+
+
+def _weights(name: str, modality: str, folder: Path | None) -> Path:
+    found = find_weights(name, modality, folder)
+    if found is None:
+        where = f" in {folder}" if folder is not None else ""
+        raise CodecError(
+            f"the {modality} codec was made with weights named {name}, which are not there{where}: type --weights "
+            f"FOLDER, or set {WEIGHTS_VARIABLE}, to the folder that holds {name} or {modality}/{name}"
+        )
+    return found

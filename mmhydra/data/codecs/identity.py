@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import JsonValue
 
-from mmhydra.config.codecs import AudioCodec, ImageCodec, VideoCodec
-from mmhydra.data.codecs.protocol import UNTRAINED
+from mmhydra.config.codecs import UNTRAINED, AudioCodec, ImageCodec, VideoCodec
 
 CodecSettings = ImageCodec | AudioCodec | VideoCodec
 
@@ -19,8 +18,14 @@ _ONLY_UNTRAINED = {"seed"}
 
 
 def as_json(settings: CodecSettings) -> dict[str, JsonValue]:
-    """The section as a manifest keeps it; `mmhydra.data.codecs.codec_from_info` reads it."""
-    return settings.model_dump(mode="json")
+    """The section as a manifest keeps it; `mmhydra.data.codecs.codec_from_info` reads it.
+
+    Of the weights' path only the name: where they lie is different on each machine.
+    """
+    document: dict[str, JsonValue] = settings.model_dump(mode="json")
+    if settings.weights is not None:
+        document["weights"] = Path(settings.weights).name
+    return document
 
 
 def note_of(settings: CodecSettings) -> str:

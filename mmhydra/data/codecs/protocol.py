@@ -13,8 +13,6 @@ Modality = Literal["image", "audio", "video"]
 Signal: TypeAlias = Picture | Sound | Clip
 Ids: TypeAlias = NDArray[np.int64]
 
-UNTRAINED = "untrained: plumbing only"
-
 
 class CodecError(UserError):
     """A codec's weights, a signal or ids are not what the codec's settings say."""
@@ -36,7 +34,7 @@ class Codec(Protocol):
     settings: dict[str, JsonValue]  # the section of the config: with the weights, enough to build the codec again
     digest: str  # sha256 over settings and weights, in hex
     trained: bool
-    note: str  # UNTRAINED, or where the weights came from
+    note: str  # config.codecs.UNTRAINED, or where the weights came from
 
     # A codec takes one kind of signal and returns that kind; which one, `modality` says.
     def encode(self, signal: Any) -> Ids:

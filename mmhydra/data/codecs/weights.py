@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from mmhydra.data.codecs.protocol import CodecError
+from mmhydra.data.weight_files import CONFIG_IN_FOLDER, WEIGHTS_IN_FOLDER
 
-_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 _SHOWN = 4  # names of each kind of fault; the rest is a number
 
 Tensors = dict[str, torch.Tensor]
@@ -33,7 +33,7 @@ def load_weights(
     say what `config` says, but for the `ignored_config` keys. Raises CodecError that names path, tensors and shapes.
     """
     if path.is_dir():
-        _check_config(path / "config.json", config, ignored_config)
+        _check_config(path / CONFIG_IN_FOLDER, config, ignored_config)
     found: Tensors = {}
     for name, tensor in read_tensors(path).items():
         wanted = rename(name)
@@ -51,7 +51,7 @@ def read_tensors(path: Path) -> Tensors:
     if not path.exists():
         raise CodecError(
             f"weights {path}: no such file or folder. Type the path of a folder with config.json and "
-            f"{_IN_FOLDER[0]}, of a .safetensors or a torch file (.th, .pt, .bin), or null for untrained weights"
+            f"{WEIGHTS_IN_FOLDER[0]}, of a .safetensors or a torch file (.th, .pt, .bin), or null for untrained weights"
         )
     file = _file_in(path) if path.is_dir() else path
     try:
@@ -78,10 +78,10 @@ def _load_torch(file: Path) -> Any:
 
 
 def _file_in(folder: Path) -> Path:
-    for name in _IN_FOLDER:
+    for name in WEIGHTS_IN_FOLDER:
         if (folder / name).is_file():
             return folder / name
-    raise CodecError(f"weights {folder}: neither {' nor '.join(_IN_FOLDER)} is in the folder")
+    raise CodecError(f"weights {folder}: neither {' nor '.join(WEIGHTS_IN_FOLDER)} is in the folder")
 
 
 def _check_config(file: Path, config: Any, ignored: frozenset[str]) -> None:

@@ -33,11 +33,18 @@ TESTSET_LIMITS: dict[str, Any] = {
     "min_sample_rate_hz": 8000,
     "sample_rate_tolerance_hz": 0,
     "duration_tolerance_s": 0.1,
+    "roots": [],
 }
 # Sections of Filter; files are relative to the folder of the test set.
 TESTSET_FILTERS: list[dict[str, Any]] = [
     {"kind": "license", "allow": ["CC0-1.0", "CC-BY-4.0", "MIT", "PSF-2.0"]},
-    {"kind": "language", "allow": ["en", "de", "fr", "zh", "python"], "min_confidence": 0.6, "min_characters": 40},
+    {
+        "kind": "language",
+        "allow": ["en", "de", "fr", "zh", "python", "unknown"],
+        "no_model": ["python"],
+        "min_confidence": 0.6,
+        "min_characters": 40,
+    },
     {
         "kind": "quality",
         "min_characters": 8,
@@ -279,7 +286,7 @@ def _bad_schema(w: _Writer) -> None:
     w.record("schema", {key: value for key, value in w.fields("text", text="x").items() if key != "unique_id"})
     w.record("unknown_modality", w.fields("text smell", text=w.sentences()))
     w.row("unknown_modality", w.fields("touch", text=w.sentences()))
-    for path in ("../outside.txt", "s3://bucket/id.txt", ""):
+    for path in ("../outside.txt", "s3://bucket/id.txt", "", "/etc/hostname"):
         w.record("bad_path", w.fields("text", data_paths={"text": path}))
     w.text("modality_mismatch", data_paths={"image": "media/picture_0.png"})
     w.record("modality_mismatch", w.fields("text audio", text=w.sentences()))
@@ -324,6 +331,7 @@ def _bad_media(w: _Writer) -> None:
     one("corrupt_audio", "audio", "nan.au", nan)
     one("corrupt_video", "video", "cut.mp4", clip[: len(clip) // 2])
     one("corrupt_video", "video", "noise.mp4", bytes(range(256)) * 4)
+    one("corrupt_video", "video", "list.m3u8", b"#EXTM3U\n#EXTINF:2,\n../clip_0.mp4\n#EXT-X-ENDLIST\n")
     one("too_few_pixels", "image", "dot.png", media.image_file(np.zeros((8, 8, 3), np.uint8)))
     one("too_many_pixels", "image", "wide.png", media.image_file(np.zeros((2000, 2500, 3), np.uint8)))
     one("too_many_pixels", "image", "bomb.png", media.huge_png(60_000, 60_000))
@@ -374,6 +382,8 @@ def _filtered(w: _Writer) -> None:
         "It came from 93.184.216.34 last night.",
     ):
         w.text("pii", f"{w.sentences(2)} {found}", metadata={"language": "en"})
+    w.text("pii", unique_id="by-jane.doe@example.com")
+    w.text("pii", source_uri="https://example.org/?user=jane.doe%40example.com")
     w.text(ACCEPTED, f"{w.sentences(2)} Version 8.2.4.45 of 2026-11-25 has 12,345,678 lines and 3.14159265358979.")
     for question in _QUESTIONS:
         w.text(
@@ -381,7 +391,8 @@ def _filtered(w: _Writer) -> None:
         )
     text = w.sentences(12)
     w.text(ACCEPTED, text)
-    w.text("duplicate_exact", f"  {text.upper()}\n")
+    w.text("duplicate_exact", text)
+    w.text("duplicate_near", f"  {text.upper()}\n")
     w.text("duplicate_near", f"{text} {w.sentences(1)}")
     twice = {"image": "media/picture_0.png"}
     w.record(

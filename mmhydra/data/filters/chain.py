@@ -18,10 +18,10 @@ from mmhydra.config.filters import (
     ToxicityFilter,
     chain_problems,
 )
-from mmhydra.data.filters.decontamination import DecontaminationJudge
+from mmhydra.data.filters.decontamination import DecontaminationJudge, Guarded
 from mmhydra.data.filters.fingerprint import Signature, exact_key, signature
 from mmhydra.data.filters.language import LanguageJudge
-from mmhydra.data.filters.license import LicenseJudge
+from mmhydra.data.filters.license import LicenseJudge, spdx
 from mmhydra.data.filters.pii import PiiJudge
 from mmhydra.data.filters.quality import QualityJudge
 from mmhydra.data.filters.reasons import FILTER_REASONS
@@ -35,7 +35,7 @@ from mmhydra.errors import UserError
 class Judged:
     """What the chain made of one record. A record that is refused has no fingerprints."""
 
-    loaded: LoadedRecord  # as it goes on: with what filters changed
+    loaded: LoadedRecord  # as it goes on, or into the rejects: with what filters changed
     passed: tuple[str, ...]  # filters, in order
     rejected_by: str | None  # filter
     reason: str | None  # a key of FILTER_REASONS
@@ -43,6 +43,7 @@ class Judged:
     changed_by: tuple[str, ...]
     pii: dict[str, int]  # findings by kind
     language: str | None
+    license: str | None  # as a canonical SPDX expression, or as stated where it is none
     exact_key: bytes | None  # 16 bytes
     signature: Signature | None  # uint32 [num_perm]
 
@@ -54,6 +55,11 @@ class Chain:
         self._judges = tuple(judges)
         self.duplicates = tuple(duplicates)  # for Deduplicator
         self.names = (*(name for name, _ in self._judges), *(config.kind for config in duplicates))
+        # Of each evaluation set, how many items it guards, and how many are too short to.
+        self.guarded: dict[str, Guarded] = {}
+        for _, judge in self._judges:
+            if isinstance(judge, DecontaminationJudge):
+                self.guarded |= judge.guarded
         self._has_exact = any(isinstance(config, ExactDuplicatesFilter) for config in duplicates)
         self._near = next((config for config in duplicates if isinstance(config, NearDuplicatesFilter)), None)
 
@@ -70,7 +76,8 @@ class Chain:
         passed: list[str] = []
         changed_by: list[str] = []
         pii: dict[str, int] = {}
-        language = loaded.record.metadata.language
+        language, stated = loaded.record.metadata.language, loaded.record.metadata.license
+        license = stated and (spdx(stated) or stated)
         for name, judge in self._judges:
             verdict = judge.judge(loaded)
             pii |= verdict.pii
@@ -78,7 +85,7 @@ class Chain:
             if verdict.reason is not None:
                 assert verdict.reason in FILTER_REASONS, verdict.reason
                 return Judged(
-                    loaded,
+                    verdict.changed or loaded,
                     tuple(passed),
                     name,
                     verdict.reason,
@@ -86,6 +93,7 @@ class Chain:
                     tuple(changed_by),
                     pii,
                     language,
+                    license,
                     None,
                     None,
                 )
@@ -95,7 +103,7 @@ class Chain:
                 changed_by.append(name)
         key = exact_key(loaded) if self._has_exact else None
         near = signature(loaded, self._near) if self._near else None
-        return Judged(loaded, tuple(passed), None, None, "", tuple(changed_by), pii, language, key, near)
+        return Judged(loaded, tuple(passed), None, None, "", tuple(changed_by), pii, language, license, key, near)
 
 
 def _judge(config: RecordFilter, folder: Path) -> RecordJudge:

@@ -2,34 +2,42 @@
 
 import gzip
 import json
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
 from mmhydra.config.filters import DecontaminationFilter
 from mmhydra.data.filters.verdict import PASSED, Verdict
-from mmhydra.data.filters.words import is_unspaced, shingles, words_of
+from mmhydra.data.filters.words import by_script, shingles, words_of
 from mmhydra.data.records.media import LoadedRecord
 from mmhydra.errors import UserError
+
+
+class Guarded(NamedTuple):
+    """Of one evaluation set: items that texts are held against, and those that are too short for it."""
+
+    items: int
+    too_short: int
 
 
 class DecontaminationJudge:
     """Keeps 64-bit hashes of the evaluation sets' n-grams: about 100 bytes each.
 
-    Runs of words with spaces and runs of characters without are looked at apart, each with its own n. An item shorter
-    than n, but not than the minimum, is one n-gram as a whole.
+    Words of scripts with spaces and characters of those without are looked at apart, each with its own n. An item
+    shorter than n, but not than the minimum, is one n-gram as a whole; a shorter one guards nothing: see `guarded`.
     """
 
     def __init__(self, config: DecontaminationFilter, folder: Path) -> None:
         self._config = config
         self._names = [str(name) for name in config.files]
+        self.guarded: dict[str, Guarded] = {}  # by file
         self._sets: dict[tuple[bool, int], dict[int, int]] = {}  # (unspaced, n) -> hash -> index of the file
         for index, name in enumerate(self._names):
-            items = _items(folder / name, name)
-            if not sum(self._add(item, index) for item in items):
+            added = [bool(self._add(item, index)) for item in _items(folder / name, name) if item.strip()]
+            self.guarded[name] = Guarded(sum(added), len(added) - sum(added))
+            if not any(added):
                 raise UserError(
                     f"filter decontamination: {name} has no item of {config.min_words} words or "
                     f"{config.min_characters} characters; lower min_words, or leave the file out"
@@ -37,7 +45,7 @@ class DecontaminationJudge:
 
     def _add(self, item: str, index: int) -> int:
         added = 0
-        for unspaced, run in _runs(words_of(item)):
+        for unspaced, run in by_script(words_of(item)):
             config = self._config
             full, least = (
                 (config.num_characters, config.min_characters) if unspaced else (config.num_words, config.min_words)
@@ -52,7 +60,7 @@ class DecontaminationJudge:
 
     def judge(self, loaded: LoadedRecord) -> Verdict:
         """Refuses at the first n-gram that is also in an evaluation set, and says in which."""
-        for unspaced, run in _runs(words_of(loaded.full_text)):
+        for unspaced, run in by_script(words_of(loaded.full_text)):
             for (kind, length), grams in self._sets.items():
                 if kind != unspaced:
                     continue
@@ -62,11 +70,6 @@ class DecontaminationJudge:
                         unit = "characters" if unspaced else "words"
                         return Verdict("contaminated", f"{length} {unit} in a row are also in {self._names[index]}")
         return PASSED
-
-
-def _runs(words: Sequence[str]) -> Iterator[tuple[bool, list[str]]]:
-    for unspaced, run in groupby(words, is_unspaced):
-        yield unspaced, list(run)
 
 
 def _items(path: Path, name: str) -> Iterator[str]:

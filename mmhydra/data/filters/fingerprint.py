@@ -1,6 +1,7 @@
 """What is kept of a record to find its duplicates: a key of all of it, and a MinHash of its text."""
 
 import hashlib
+import unicodedata
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,7 @@ from datasketch import MinHash
 from numpy.typing import NDArray
 
 from mmhydra.config.filters import NearDuplicatesFilter
-from mmhydra.data.filters.words import normal, shingles, words_of
+from mmhydra.data.filters.words import by_script, shingles, words_of
 from mmhydra.data.records.media import LoadedRecord
 
 Signature = NDArray[np.uint32]  # [num_perm]
@@ -20,7 +21,7 @@ _AT_ONCE = 4096  # shingles that are permuted at the same time: bounds memory fo
 def exact_key(loaded: LoadedRecord) -> bytes:
     """16 bytes over text, captions and decoded media: equal for equal content, whatever the files' formats.
 
-    Case, width, accents' encoding and white space of the text make no difference.
+    Of a text only the encoding of its accents (NFC) makes no difference.
     """
     digest = hashlib.blake2b(digest_size=16)
 
@@ -29,10 +30,12 @@ def exact_key(loaded: LoadedRecord) -> bytes:
         digest.update(f"{tag}:{len(view)};".encode())
         digest.update(view)
 
-    text = "" if loaded.text is None else " ".join(normal(loaded.text).split())
-    feed("text", text.encode("utf-8", "surrogatepass"))
+    def feed_text(tag: str, text: str) -> None:
+        feed(tag, unicodedata.normalize("NFC", text).encode("utf-8", "surrogatepass"))
+
+    feed_text("text", loaded.text or "")
     for caption in loaded.captions:
-        feed(f"caption {caption.start_s} {caption.end_s}", caption.text.encode("utf-8", "surrogatepass"))
+        feed_text(f"caption {caption.start_s} {caption.end_s}", caption.text)
     for picture in loaded.images:
         feed(f"image {picture.shape}", np.ascontiguousarray(picture))
     for sound in loaded.sounds:
@@ -52,8 +55,10 @@ def signature(loaded: LoadedRecord, config: NearDuplicatesFilter) -> Signature |
     words = words_of(loaded.full_text)
     if len(words) < max(config.min_words, config.shingle_words):
         return None
+    unique = sorted({shingle for _, run in by_script(words) for shingle in shingles(run, config.shingle_words)})
+    if not unique:
+        return None
     made = _empty(config.num_perm, _permutations(config.num_perm))
-    unique = sorted(set(shingles(words, config.shingle_words)))
     for start in range(0, len(unique), _AT_ONCE):
         made.update_batch(unique[start : start + _AT_ONCE])
     return np.asarray(made.hashvalues, dtype=np.uint32)

@@ -7,7 +7,10 @@ from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from mmhydra.config.filters import LanguageFilter
 from mmhydra.data.filters.verdict import Verdict
 from mmhydra.data.records.media import LoadedRecord
+from mmhydra.errors import UserError
 
+_UNKNOWN = "unknown"  # of a text that is too short to tell and states none
+_UNSTATED = {"", "und", _UNKNOWN}  # und: ISO 639-2 for undetermined
 _ENOUGH = 4000  # characters: more of a text makes it no surer
 
 
@@ -27,16 +30,24 @@ class LanguageJudge:
     def __init__(self, config: LanguageFilter) -> None:
         self._config = config
         self._allowed = {primary(tag) for tag in config.allow}
+        self._no_model = {primary(tag) for tag in config.no_model}
         self._known = set(_identifier().labels)
+        if strange := sorted(self._allowed - self._known - self._no_model - {_UNKNOWN}):
+            raise UserError(
+                f"filter language: allow has {', '.join(strange)}, which the model does not know; type an ISO 639-1 "
+                "code such as en, or add it to no_model if metadata.language is to be believed unchecked"
+            )
 
     def judge(self, loaded: LoadedRecord) -> Verdict:
         """The verdict's language is the one that counted; records without text have the stated one."""
         text = loaded.full_text
         tag = loaded.record.metadata.language
-        stated = primary(tag) if tag else None
+        stated = primary(tag) if tag and primary(tag) not in _UNSTATED else None
+        if not text and not stated:
+            return Verdict()
         if sum(map(str.isalpha, text[:_ENOUGH])) < max(1, self._config.min_characters):
-            return self._listed(stated) if stated else Verdict()
-        if stated and stated not in self._known:  # `python`: no model can tell
+            return self._listed(stated or _UNKNOWN)
+        if stated and (stated in self._no_model or stated not in self._known):  # the latter is never on the list
             return self._listed(stated)
         found, confidence = _identifier().classify(text[:_ENOUGH])
         if confidence >= self._config.min_confidence:

@@ -10,13 +10,13 @@ from mmhydra.data.filters.verdict import PASSED, Verdict
 from mmhydra.data.records.media import LoadedRecord
 from mmhydra.errors import UserError
 
-# What sites and packages write, in lower case with single spaces; SPDX knows it by another name.
+# What sites and packages write, in lower case with single spaces; SPDX knows it by another name. Names that leave open
+# which version or text is meant (`bsd`, `apache`, `creative commons attribution`) are none.
 _ALIASES = {
     "cc0": "CC0-1.0",
     "cc0 1.0": "CC0-1.0",
     "creative commons zero": "CC0-1.0",
     "creative commons attribution license (reuse allowed)": "CC-BY-3.0",  # YouTube's
-    "creative commons attribution": "CC-BY-3.0",
     "youtube standard license": "LicenseRef-YouTube-Standard",
     "standard youtube license": "LicenseRef-YouTube-Standard",
     "public domain": "LicenseRef-Public-Domain",
@@ -24,12 +24,10 @@ _ALIASES = {
     "proprietary": "LicenseRef-Proprietary",
     "mit license": "MIT",
     "the mit license": "MIT",
-    "apache": "Apache-2.0",
     "apache 2": "Apache-2.0",
     "apache 2.0": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
     "apache license, version 2.0": "Apache-2.0",
-    "bsd": "BSD-3-Clause",
     "psf": "PSF-2.0",
     "psfl": "PSF-2.0",
     "python software foundation license": "PSF-2.0",

@@ -1,18 +1,22 @@
 """Personal data in texts. A pattern finds candidates, a library tells which of them are valid."""
 
+import hashlib
 import ipaddress
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import phonenumbers
+from pydantic import BaseModel
 from stdnum import iban, luhn
 from stdnum.cn import ric
 from stdnum.us import ssn
 
 from mmhydra.config.filters import PiiFilter, PiiKind
+from mmhydra.data.filters.plain import plain
 from mmhydra.data.filters.verdict import PASSED, Verdict
 from mmhydra.data.records.media import LoadedRecord
 from mmhydra.errors import UserError
@@ -137,8 +141,16 @@ _FINDERS: dict[PiiKind, Callable[[str], Iterator[Finding]]] = {
 _ORDER: tuple[PiiKind, ...] = ("email", "iban", "cn_resident_id", "card", "us_ssn", "ip_address", "phone")
 
 
+# Fields that hold nobody's data, or are looked at by themselves.
+_LEFT_ALONE = {"license", "upload_date", "language", "captions", "split_group", "stage", "timestamp"}
+_LONGEST_SOURCE = 512  # characters, as in a record
+
+
 class PiiJudge:
-    """Looks at the text, the captions, the title and the description."""
+    """Looks at all of a record that is kept of it: text, captions, id, address and what is stated.
+
+    In an id nothing can be overwritten, others may name it: a record whose id holds personal data is refused.
+    """
 
     def __init__(self, config: PiiFilter) -> None:
         unknown = [region for region in config.phone_regions if region not in phonenumbers.SUPPORTED_REGIONS]
@@ -155,32 +167,68 @@ class PiiJudge:
         """Refuses or overwrites (`[EMAIL]`), and counts what was found by kind."""
         counts: Counter[str] = Counter()
 
-        def cleaned(text: str) -> str:
-            found = self.find(text)
+        def cleaned(value: Any) -> Any:
+            """A string, or all strings inside of lists and objects, keys too."""
+            if isinstance(value, dict):
+                return {cleaned(key): cleaned(inside) for key, inside in value.items()}
+            if isinstance(value, (list, tuple)):
+                return type(value)(map(cleaned, value))
+            if isinstance(value, BaseModel):
+                return value.model_copy(update={name: cleaned(inside) for name, inside in _fields(value)})
+            if not isinstance(value, str):
+                return value
+            found = self.find(value)
             counts.update(finding.kind for finding in found)
-            return redacted(text, found)
+            return redacted(value, found)
 
-        metadata = loaded.record.metadata
-        text = None if loaded.text is None else cleaned(loaded.text)
+        record = loaded.record
+        named = self.find(record.unique_id)
+        counts.update(finding.kind for finding in named)
+        text = cleaned(loaded.text)
         captions = tuple(entry.model_copy(update={"text": cleaned(entry.text)}) for entry in loaded.captions)
-        labels: dict[str, Any] = {
-            key: cleaned(value) for key in ("title", "description") if (value := getattr(metadata, key))
+        metadata = cleaned(record.metadata)
+        group = metadata.split_group
+        if group and cleaned(group) != group:  # records of one group stay together
+            metadata = metadata.model_copy(update={"split_group": hashlib.sha256(group.encode()).hexdigest()[:16]})
+        if metadata.captions is not None:
+            metadata = metadata.model_copy(update={"captions": captions})
+        update: dict[str, Any] = {
+            "source": cleaned(record.source)[:_LONGEST_SOURCE],
+            "source_uri": self._address(record.source_uri, counts),
+            "metadata": metadata,
+            "processing_log": cleaned(record.processing_log),
+            "data_card_info": cleaned(record.data_card_info),
         }
         if not counts:
             return PASSED
         found = dict(sorted(counts.items()))
+        detail = ", ".join(f"{count} {kind}" for kind, count in found.items())
+        if named:
+            shown = record.model_copy(update={"unique_id": redacted(record.unique_id, named)})  # in the reject file
+            return Verdict("pii", f"{detail}, in unique_id too", replace(loaded, record=shown), pii=found)
         if not self._redacts:
-            return Verdict("pii", ", ".join(f"{count} {kind}" for kind, count in found.items()), pii=found)
-        if metadata.captions is not None:
-            labels["captions"] = captions
-        update: dict[str, Any] = {"metadata": metadata.model_copy(update=labels)}
-        if loaded.record.text is not None:
+            return Verdict("pii", detail, pii=found)
+        if record.text is not None:
             update["text"] = text
-        record = loaded.record.model_copy(update=update)
-        return Verdict(changed=replace(loaded, record=record, text=text, captions=captions), pii=found)
+        changed = replace(loaded, record=record.model_copy(update=update), text=text, captions=captions)
+        return Verdict(changed=changed, pii=found)
+
+    def _address(self, address: str, counts: Counter[str]) -> str:
+        """Without its query if there is something in it (`?user=ann%40example.org`); what is left is overwritten."""
+        decoded = unquote(address)
+        found = self.find(decoded)
+        if not found:
+            return address
+        counts.update(finding.kind for finding in found)
+        bare = unquote(re.split("[?#]", address, maxsplit=1)[0])
+        return redacted(bare, self.find(bare))
 
     def find(self, text: str) -> list[Finding]:
         """All findings in order, none over another."""
+        seen = plain(text)
+        return [Finding(*seen.span(found.start, found.stop), found.kind) for found in self._find(seen.text)]
+
+    def _find(self, text: str) -> list[Finding]:
         findings: list[Finding] = []
         taken = bytearray(len(text))
         for kind in self._kinds:
@@ -190,6 +238,11 @@ class PiiJudge:
                     taken[finding.start : finding.stop] = b"\1" * (finding.stop - finding.start)
                     findings.append(finding)
         return sorted(findings)
+
+
+def _fields(part: BaseModel) -> Iterator[tuple[str, Any]]:
+    """Fields and extra keys that may hold personal data; nested parts as they are."""
+    return ((name, value) for name, value in part if name not in _LEFT_ALONE)
 
 
 def redacted(text: str, findings: Sequence[Finding]) -> str:

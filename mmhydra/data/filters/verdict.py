@@ -8,7 +8,7 @@ from mmhydra.data.records.media import LoadedRecord
 
 @dataclass(frozen=True)
 class Verdict:
-    """`reason` (a key of FILTER_REASONS) refuses; `changed` is the record as it goes on, where the filter mended it."""
+    """`reason` (a key of FILTER_REASONS) refuses; `changed` is the record as the filter mended it, for what follows."""
 
     reason: str | None = None
     detail: str = ""

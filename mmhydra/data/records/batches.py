@@ -1,23 +1,25 @@
 """Record files as batches with addresses: any process can read any batch, and none holds more than one.
 
-JSONL is addressed by bytes; gzip by lines, so that each of its batches unpacks the file from the start; Parquet by rows
-inside a row group.
+JSONL is addressed by bytes; gzip by lines, Parquet by rows inside a row group. Of the latter two a process unpacks what
+stands before its batch, but not again what it unpacked for the one before.
 """
 
 import glob
 import gzip
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmhydra.data.records.streams import LineStream, RowStream, going_on
 from mmhydra.errors import UserError
 
 MAX_LINE_BYTES = 16 * 1024 * 1024  # a longer line is one bad record
-_ROWS_AT_ONCE = 64  # rows of Parquet that are Python objects at the same time
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".jsonl.gz": "gzip", ".ndjson.gz": "gzip", ".parquet": "parquet"}
 _BOM = b"\xef\xbb\xbf"
 
@@ -55,7 +57,7 @@ def list_files(patterns: Sequence[str], folder: Path) -> list[Path]:
     """
     found: set[Path] = set()
     for pattern in patterns:
-        matches = [Path(match) for match in glob.glob(str(folder / pattern), recursive=True)]
+        matches = [folder / match for match in glob.glob(pattern, root_dir=folder, recursive=True)]
         files = [match for match in matches if match.is_file()]
         if not files:
             raise RecordFileError(f"no record file matches {pattern} in {folder}; give a path or pattern that does")
@@ -65,15 +67,23 @@ def list_files(patterns: Sequence[str], folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def scan(files: Iterable[Path], records_per_batch: int, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[BatchRef]:
-    """The batches of all files, in order. Reads JSONL once, as a stream. Raises RecordFileError."""
+def scan(
+    files: Iterable[Path],
+    records_per_batch: int,
+    max_line_bytes: int = MAX_LINE_BYTES,
+    max_batch_bytes: int | None = None,
+) -> Iterator[BatchRef]:
+    """The batches of all files, in order. Reads JSONL once, as a stream. Raises RecordFileError.
+
+    A batch of JSONL ends with the line that reaches `max_batch_bytes`, if it has not enough records before.
+    """
     assert records_per_batch > 0
     for path in files:
         kind = _kind(path)
         if kind == "parquet":
             yield from _scan_parquet(path, records_per_batch)
         else:
-            yield from _scan_lines(path, kind, records_per_batch, max_line_bytes)
+            yield from _scan_lines(path, kind, records_per_batch, max_line_bytes, max_batch_bytes)
 
 
 def read(ref: BatchRef, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[RawRecord]:
@@ -115,7 +125,9 @@ def _unreadable(path: str | Path, error: Exception) -> RecordFileError:
     return RecordFileError(f"{path}: cannot read this file of records ({reason}); mend it, or leave it out")
 
 
-def _scan_lines(path: Path, kind: Kind, records_per_batch: int, max_line_bytes: int) -> Iterator[BatchRef]:
+def _scan_lines(
+    path: Path, kind: Kind, records_per_batch: int, max_line_bytes: int, max_batch_bytes: int | None
+) -> Iterator[BatchRef]:
     start = place = number = 0  # bytes for JSONL, lines for gzip
     first = 1
     try:
@@ -123,8 +135,9 @@ def _scan_lines(path: Path, kind: Kind, records_per_batch: int, max_line_bytes: 
             for line in _lines(file, max_line_bytes):
                 number += 1
                 place += 1 if kind == "gzip" else line.size
-                if number - first + 1 == records_per_batch:
-                    yield BatchRef(str(path), kind, start, place, first, records_per_batch)
+                is_large = kind == "jsonl" and max_batch_bytes is not None and place - start >= max_batch_bytes
+                if is_large or number - first + 1 == records_per_batch:
+                    yield BatchRef(str(path), kind, start, place, first, number - first + 1)
                     start, first = place, number + 1
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(path, error) from error
@@ -133,23 +146,45 @@ def _scan_lines(path: Path, kind: Kind, records_per_batch: int, max_line_bytes: 
 
 
 def _read_lines(ref: BatchRef, max_line_bytes: int) -> Iterator[RawRecord]:
-    number = 0
+    number = ref.first - 1
+    last = number + ref.num_records
     try:
-        with _open(ref.path, ref.kind) as file:
-            if ref.kind == "jsonl":
-                file.seek(ref.start)
-                number = ref.first - 1
-            for line in _lines(file, max_line_bytes):
+        with _lines_from(ref, max_line_bytes) as lines:
+            while number < last:
+                line = next(lines, None)
+                if line is None:
+                    break
                 number += 1
-                if number < ref.first:
-                    continue
                 if raw := _raw(ref, number, line):
                     yield raw
-                if number == ref.first + ref.num_records - 1:
-                    return
     except (OSError, EOFError, zlib.error) as error:
         raise _unreadable(ref.path, error) from error
-    raise RecordFileError(f"{ref.path}: shorter than when its batches were found; start again with the file at rest")
+    if number < last:
+        raise _shorter(ref)
+
+
+@contextmanager
+def _lines_from(ref: BatchRef, max_line_bytes: int) -> Iterator[Iterator[_Line]]:
+    """The lines from the first of a batch on."""
+    if ref.kind == "jsonl":
+        with open(ref.path, "rb") as file:
+            file.seek(ref.start)
+            yield _lines(file, max_line_bytes)
+        return
+
+    def begin() -> LineStream:
+        file = _open(ref.path, ref.kind)
+        return LineStream(file, _lines(file, max_line_bytes))
+
+    with going_on(ref.path, max_line_bytes, ref.start, begin) as stream:
+        lines = iter(stream)
+        for _ in range(ref.start - stream.place):
+            next(lines, None)
+        yield lines
+
+
+def _shorter(ref: BatchRef) -> RecordFileError:
+    return RecordFileError(f"{ref.path}: shorter than when its batches were found; start again with the file at rest")
 
 
 def _raw(ref: BatchRef, number: int, line: _Line) -> RawRecord | None:
@@ -178,17 +213,13 @@ def _scan_parquet(path: Path, records_per_batch: int) -> Iterator[BatchRef]:
 
 def _read_parquet(ref: BatchRef) -> Iterator[RawRecord]:
     try:
-        row = 0
-        with pq.ParquetFile(ref.path) as file:
-            for table in file.iter_batches(_ROWS_AT_ONCE, row_groups=[ref.row_group]):
-                low, high = max(ref.start - row, 0), min(ref.stop - row, len(table))
-                if low < high:
-                    rows = table.slice(low, high - low).to_pylist(maps_as_pydicts="strict")
-                    for index, value in enumerate(rows, ref.first - ref.start + row + low):
-                        yield RawRecord(f"{ref.path}:{index}", value)
-                row += len(table)
-                if row >= ref.stop:
-                    return
+        number = ref.first - 1
+        begin = partial(RowStream, ref.path, ref.row_group)
+        with going_on(ref.path, ref.row_group, ref.start, begin) as stream:
+            for value in stream.rows(ref.start, ref.stop):
+                number += 1
+                yield RawRecord(f"{ref.path}:{number}", value)
     except (OSError, pa.ArrowException, KeyError, IndexError, UnicodeDecodeError) as error:
         raise _unreadable(ref.path, error) from error
-    raise RecordFileError(f"{ref.path}: shorter than when its batches were found; start again with the file at rest")
+    if number < ref.first - 1 + ref.num_records:
+        raise _shorter(ref)

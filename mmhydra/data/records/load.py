@@ -11,7 +11,7 @@ from mmhydra.data.records.captions import parse_captions
 from mmhydra.data.records.images import load_picture
 from mmhydra.data.records.media import Budget, Clip, LoadedRecord, Picture, Sound
 from mmhydra.data.records.reasons import BadRecord
-from mmhydra.data.records.record import CLIPS, Caption, Record, check_placeholders
+from mmhydra.data.records.record import CLIPS, Caption, DataPaths, Record, check_placeholders
 from mmhydra.data.records.sounds import load_sound
 from mmhydra.data.records.videos import load_clip
 
@@ -19,8 +19,10 @@ from mmhydra.data.records.videos import load_clip
 def load(record: Record, folder: Path, limits: MediaLimits) -> LoadedRecord:
     """Reads what a record names, relative to `folder` (that of the record's file). Raises BadRecord.
 
-    Nothing beyond the limits is decoded, so a process holds `limits.max_decoded_mb` a few times over at most.
+    Nothing beyond the limits is decoded, so a process holds `limits.max_decoded_mb` a few times over at most. No file
+    outside of `folder` and `limits.roots` is looked at, whichever links lead there.
     """
+    _require_inside(record, folder, limits)
     paths = record.data_paths
     budget = Budget(limits.max_decoded_mb)
     text = _text(record, folder, limits)
@@ -34,6 +36,18 @@ def load(record: Record, folder: Path, limits: MediaLimits) -> LoadedRecord:
     }
     _check_stated(record, images, sounds, clips, limits)
     return LoadedRecord(record, text, captions, images, sounds, clips)
+
+
+def _require_inside(record: Record, folder: Path, limits: MediaLimits) -> None:
+    roots = [(folder / root).resolve() for root in ("", *limits.roots)]
+    for key in DataPaths.model_fields:
+        for name in record.data_paths.get(key):
+            try:
+                real = (folder / name).resolve()
+            except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle, before Python 3.13
+                raise BadRecord("missing_file", f"{name}: links that lead nowhere") from error
+            if not any(real.is_relative_to(root) for root in roots):
+                raise BadRecord("bad_path", f"{name} is outside of the folder of its records and of limits.roots")
 
 
 def _files(paths: Sequence[str], folder: Path) -> list[Path]:

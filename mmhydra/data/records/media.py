@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmhydra.data.records.reasons import BadRecord
-from mmhydra.data.records.record import Caption, Record
+from mmhydra.data.records.record import IMAGE_PLACEHOLDER, Caption, Record
 
 __all__ = ["Budget", "Caption", "Clip", "LoadedRecord", "Picture", "Sound"]
 
@@ -54,6 +54,11 @@ class LoadedRecord:
     def full_text(self) -> str:
         """All that a model would read of it: the text, then the captions, a line each."""
         return "\n".join([*([self.text] if self.text is not None else []), *(entry.text for entry in self.captions)])
+
+    @property
+    def is_interleaved(self) -> bool:
+        """Whether the text has placeholders, so that it fits only where its images are put in their places."""
+        return self.text is not None and IMAGE_PLACEHOLDER in self.text
 
     @property
     def has_media(self) -> bool:

@@ -14,7 +14,7 @@ RECORD_REASONS = {
     "not_finite": "NaN or Infinity, or a number beyond a float's range",
     "schema": "a field that is missing, unknown or of a wrong type",
     "unknown_modality": "a modality that is not text, image, audio or video",
-    "bad_path": "a data path that is empty, has '..' or is an address, which has to be fetched first",
+    "bad_path": "a data path that is empty, has '..', is an address, or leads out of the folder and limits.roots",
     "modality_mismatch": "modalities that do not match the data that is there",
     "placeholder_mismatch": "more or fewer <|image|> placeholders in the text than images",
 }

@@ -14,6 +14,9 @@ from mmhydra.data.records.media import Budget, Clip, Picture
 from mmhydra.data.records.reasons import BadRecord, said_by
 from mmhydra.data.records.sounds import check_seconds
 
+# FFmpeg also reads lists of other files and addresses (HLS, DASH, concat, SDP): none of them is opened.
+_FORMATS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,ivf,ogg,flv,asf,mxf,dv,nut"
+_CONFINED = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
 _NOMINAL_RATE = 25.0  # frames/s of a stream that states none and has a single frame
 
 
@@ -53,7 +56,7 @@ def _from_video(path: Path, limits: MediaLimits, budget: Budget) -> Clip:
     try:
         if cut := cut_off(path):
             raise BadRecord("corrupt_video", f"{path.name}: cut off: {cut}")
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path), options=_CONFINED, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise BadRecord("corrupt_video", f"{path.name}: no video stream")
             stream = container.streams.video[0]

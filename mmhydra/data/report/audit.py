@@ -12,12 +12,20 @@ from mmhydra.data.report.parts import MOST_BARS, by_source, counted, largest, pa
 def personal_data(manifest: Manifest) -> Html:
     """PII findings by kind."""
     found = totals.summed(source.statistics.pii for source in manifest.sources)
-    records = sum(source.statistics.records for source in manifest.sources)
-    what = f"{count(sum(found.values()))} findings in {count(records)} records read, refused ones included."
+    screened = totals.num_screened_for_pii(manifest)
+    if not screened:
+        what = "No filter looked for it."
+    elif not found:
+        what = f"Nothing was found in the {count(screened)} records that the filter looked at."
+    else:
+        what = (
+            f"{count(sum(found.values()))} findings in the {count(screened)} records that the filter looked at, those "
+            "that were refused for it included."
+        )
     return section(
         "pii",
         "Personal data (PII)",
-        what if found else f"Nothing was found in {count(records)} records read, or no filter looked for it.",
+        what,
         counted("PII findings by kind", "kind", found, what="findings", series="lost"),
         by_source("kind", manifest, lambda source: source.statistics.pii),
         paired=False,
@@ -67,24 +75,14 @@ def _rates(title: str, seen: str, rates: Sequence[tuple[str, int, int]]) -> Html
 def funnel(manifest: Manifest) -> Html:
     """How many records each step of the chain let through."""
     stages = totals.funnel(manifest)
-    counts = totals.filter_counts(manifest)
-    rows = [
-        [
-            stage.name,
-            count(counts[stage.name].seen if stage.name in counts else stage.seen),
-            count(stage.rejected),
-            count(stage.changed),
-            count(stage.kept),
-        ]
-        for stage in stages
-    ]
+    rows = [[s.name, count(s.seen), count(s.rejected), count(s.changed), count(s.kept)] for s in stages]
     bar_rows = [Bar(s.name, {"kept": s.kept, "lost": s.rejected}, count(s.kept)) for s in stages]
     return section(
         "filters",
         "Filter funnel",
-        "Each row is a step of the chain, in its order: what it kept, and what it refused. “Changed” went on with "
-        "something made unreadable, such as a telephone number. A filter that some sources do not have sees only "
-        "the others' records.",
+        "Each row is a step of the build, in its order: what it kept, and what it refused. What one row left is what "
+        "the next one saw; the last left what was accepted. “Changed” went on with something made unreadable, such as "
+        "a telephone number.",
         plot(bars("Records kept by each filter", bar_rows), legend(["kept", "lost"])),
         table(["step", "seen", "refused", "changed", "left"], rows),
     )

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mmhydra.config.codecs import UNTRAINED
 from mmhydra.data.manifest import Manifest
-from mmhydra.data.report import totals
+from mmhydra.data.report import REPORT_NAME, totals
 from mmhydra.data.report.examples import Example, MediaExample
-from mmhydra.data.report.facts import LIMITS, UNTRAINED, commands, id_ranges, warning
+from mmhydra.data.report.facts import commands, id_ranges, limits, warning
 from mmhydra.data.report.markup import NOTHING, count, percent, shown, size
 from mmhydra.files import write_atomic
 
-CARD_NAME = "data_card.md"
 MAX_EXAMPLE_CHARACTERS = 1500
 # An underscore inside a word is none of Markdown's marks: names stay readable.
 _MARKS = re.compile(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))")
@@ -41,7 +41,7 @@ def card(manifest: Manifest, examples: Sequence[Example], folder: Path) -> str:
         *_vocabulary(manifest),
         *_checks(manifest),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in LIMITS),
+        "\n".join(f"- {limit}" for limit in limits(manifest)),
         "## Decoded examples",
         *([] if examples else ["No document was decoded."]),
         *(block for example in examples for block in _example(example, folder)),
@@ -66,7 +66,7 @@ def _summary(manifest: Manifest) -> Iterator[str]:
         f"Of {count(records)} records {count(accepted)} were accepted ({percent(accepted, records)})."
     )
     yield f"Digest: `{manifest.digest}` (manifest schema {manifest.schema_version})."
-    yield "Plots of all that stands here, and more, are in `governance.html`; all numbers are in `manifest.json`."
+    yield f"Plots of all that stands here, and more, are in `{REPORT_NAME}`; all numbers are in `manifest.json`."
 
 
 def _sources(manifest: Manifest) -> Iterator[str]:
@@ -127,7 +127,10 @@ def _filters(manifest: Manifest) -> Iterator[str]:
     else:
         yield "No record was refused."
     found = totals.summed(source.statistics.pii for source in manifest.sources)
-    yield f"Personal data found, in all records read: {_listed(found) if found else 'none'}."
+    if screened := totals.num_screened_for_pii(manifest):
+        yield f"Personal data found in the {count(screened)} records looked at: {_listed(found) if found else 'none'}."
+    else:
+        yield "No filter looked for personal data."
 
 
 def _codecs(manifest: Manifest) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mmhydra.data.report.markup import Html, count, element, join, percent, short
-from mmhydra.data.report.totals import MODALITIES
+from mmhydra.data.report.totals import SHOWN_MODALITIES
 
 WIDTH = 640
 _LABEL_WIDTH, _VALUE_WIDTH = 150, 76
@@ -13,7 +13,7 @@ _ROW, _BAR = 28, 16
 _LABEL_CHARACTERS = 21
 _WIDEST_COLUMN = 64
 _CHARACTER_WIDTH = 6.4  # of the 12 px font, about
-_SERIES = (*MODALITIES, "train", "heldout", "kept", "lost", "main")
+_SERIES = (*SHOWN_MODALITIES, "train", "heldout", "kept", "lost", "main")
 
 
 @dataclass(frozen=True)

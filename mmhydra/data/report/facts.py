@@ -5,15 +5,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mmhydra.data.manifest import Manifest
-from mmhydra.data.report.totals import untrained
+from mmhydra.data.report.totals import chain, untrained
 
-UNTRAINED = "untrained: plumbing only"
-LIMITS = (
-    "Licenses and languages of records are what their metadata says; nobody has looked them up.",
+_LIMITS = (
+    "Licenses are what the records' metadata says; nobody has looked them up. Languages are what the language filter "
+    "was sure of, and else what the metadata says.",
     "PII, toxicity and language are found by patterns, word lists and statistics: some is missed, some is found that "
-    "is none. Counts of PII are of all records read, those refused included.",
+    "is none. Counts of PII are of the records that its filter looked at: those that it or a later one refused are "
+    "among them, those that were refused before are not.",
     "Deduplication by MinHash looks at text alone: the same picture or sound with other words stays.",
     "Decoded examples show what the ids keep of the original, not the original.",
+)
+_SHIPPED_WORDS = (
+    "The toxicity filter used the word list that comes with mmhydra. It is short and mild: about twenty English words "
+    "and phrases, and one to three each in German, French, Spanish and Chinese. Other languages pass it unseen."
 )
 
 
@@ -47,6 +52,12 @@ def _ranges(entries: Sequence[object]) -> Iterator[IdRange]:
         start = entry["start"] if isinstance(entry.get("start"), int) else place
         yield IdRange(str(entry.get("name", "")), str(entry.get("modality", "")), start, entry["size"])
         place = start + entry["size"]
+
+
+def limits(manifest: Manifest) -> list[str]:
+    """What a reader must not take the numbers for."""
+    shipped = any(entry["kind"] == "toxicity" and entry.get("words_file", "") is None for entry in chain(manifest))
+    return [*_LIMITS, *([_SHIPPED_WORDS] if shipped else [])]
 
 
 def commands(manifest: Manifest) -> str:

@@ -6,15 +6,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmhydra.config.codecs import UNTRAINED
 from mmhydra.data.manifest import CodecInfo, Manifest
 from mmhydra.data.report import totals
 from mmhydra.data.report.examples import MAX_EMBEDDED_BYTES, Example, MediaExample, data_uri, media_type
-from mmhydra.data.report.facts import LIMITS, UNTRAINED, commands, warning
+from mmhydra.data.report.facts import commands, limits, warning
 from mmhydra.data.report.markup import Html, count, element, join, percent, short, size
 from mmhydra.data.report.sections import SECTIONS
 from mmhydra.files import write_atomic
 
-REPORT_NAME = "governance.html"
 _STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
 
 
@@ -164,7 +164,7 @@ def _recipe(manifest: Manifest) -> Html:
             "p", "The same recipe over the same records gives the same digest. To type in this folder:", class_="lead"
         ),
         element("pre", commands(manifest)),
-        element("ul", *(element("li", limit) for limit in LIMITS)),
+        element("ul", *(element("li", limit) for limit in limits(manifest))),
         element(
             "details",
             element("summary", "the recipe, as the manifest keeps it"),

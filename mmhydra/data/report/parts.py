@@ -14,6 +14,7 @@ HISTOGRAM_TITLES = {
     "audio_duration": "Duration of sounds",
     "video_duration": "Duration of clips",
     "duration_error": "Decoded duration less the stated one",
+    "audio_less_video": "Duration of the sound less that of the video",
     "caption_overhang": "End of the last caption less the end of the signal",
     "characters_per_second": "Text per second of signal",
 }

@@ -25,6 +25,10 @@ _ALIGNMENT: dict[str, tuple[str, tuple[float, float] | None]] = {  # what it mea
         "Near zero the file is as long as its metadata says. Far from it the file was cut or is another one.",
         (-0.1, 0.1),
     ),
+    "audio_less_video": (
+        "Of records that have both, the longest of each. Far from zero they are not of the same recording.",
+        (-0.1, 0.1),
+    ),
     "caption_overhang": (
         "Above zero a caption goes on after the signal has ended: it is about something that is not there.",
         None,
@@ -88,7 +92,7 @@ def splits(manifest: Manifest) -> Html:
         "splits",
         "Splits",
         f"Share of each source's tokens by split; the number is that of {names[0] if names else 'train'}. Tokens with "
-        "loss are those that a model is trained to predict.",
+        "loss are labels: what a model is trained to predict, so never the first id of a document.",
         plot(bars("Splits by source", bar_rows[:MOST_BARS], whole=1.0), legend(names)),
         table(["source", "split", "documents", "tokens", "with loss"], rows, numbers_from=2),
     )

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mmhydra.data.manifest import Manifest
+from mmhydra.data.records.reasons import REASONS
 from mmhydra.data.statistics import HISTOGRAMS, FilterCount, Histogram, SourceStatistics, add
 
-MODALITIES = ("text", "image", "audio", "video", "special")
-UNREADABLE = "broken or unusable"
+SHOWN_MODALITIES = ("text", "image", "audio", "video", "special")  # what carries no meaning comes last
+UNREADABLE, REPEATED, NOT_RENDERED = "broken or unusable", "repeated unique_id", "not rendered"
+_REPEATED_REASON = "duplicate_id"
+_READING_REASONS = (*REASONS, "template_mismatch")
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ def summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def tokens_by_modality(statistics: SourceStatistics, split: str | None = None) -> dict[str, int]:
-    """Tokens of one split, or of all, in the order of MODALITIES."""
+    """Tokens of one split, or of all, in the order of SHOWN_MODALITIES."""
     splits = statistics.tokens.values() if split is None else [statistics.tokens.get(split, {})]
     total = summed(splits)
     return dict(sorted(total.items(), key=lambda item: modality_order(item[0])))
@@ -43,7 +47,7 @@ def tokens_by_modality(statistics: SourceStatistics, split: str | None = None) -
 def modality_order(modality: str) -> tuple[int, str]:
     """A key to sort modalities by; `image_text` comes where `image` does."""
     first = modality.partition("_")[0]
-    return (MODALITIES.index(first) if first in MODALITIES else len(MODALITIES), modality)
+    return (SHOWN_MODALITIES.index(first) if first in SHOWN_MODALITIES else len(SHOWN_MODALITIES), modality)
 
 
 def modalities(manifest: Manifest) -> list[str]:
@@ -86,34 +90,49 @@ def filter_counts(manifest: Manifest) -> dict[str, FilterCount]:
                 rejected=before.rejected + counts.rejected,
                 changed=before.changed + counts.changed,
             )
-    chain = _chain(manifest)
-    place = {name: chain.index(name) if name in chain else len(chain) for name in total}
+    names = [entry["kind"] for entry in chain(manifest)]
+    place = {name: names.index(name) if name in names else len(names) for name in total}
     return dict(sorted(total.items(), key=lambda item: (place[item[0]], -item[1].seen, item[0])))
 
 
-def _chain(manifest: Manifest) -> list[str]:
-    """Names of the filters as the recipe lists them; none where it has another shape."""
+def chain(manifest: Manifest) -> list[dict[str, Any]]:
+    """Settings of the filters, with their `kind`, as the recipe lists them; none where it has another shape."""
     recipe = manifest.builder.get("recipe")
     filters = recipe.get("filters") if isinstance(recipe, dict) else None
     entries = filters if isinstance(filters, list) else []
-    return [str(entry["kind"]) for entry in entries if isinstance(entry, dict) and "kind" in entry]
+    return [entry for entry in entries if isinstance(entry, dict) and "kind" in entry]
+
+
+def num_screened_for_pii(manifest: Manifest) -> int:
+    """Records that the filter of personal data looked at: those that came to it."""
+    return filter_counts(manifest).get("pii", FilterCount()).seen
 
 
 def funnel(manifest: Manifest) -> list[Stage]:
-    """From all records read to those accepted: what is broken first, then the filters in their order.
+    """From all records read to those accepted, in the order of the build: each stage sees what the one before kept.
 
-    A filter's `seen` is its own count: where it is not in the chain of every source it saw only some of what the
-    stage before it kept.
+    What can't be read or fits no template goes first. A repeated unique_id is found among what is left when duplicates
+    are looked for, so its stage stands where the next filter saw fewer than the last one kept, or behind all filters.
+    What no template could render goes last.
     """
     records = sum(source.statistics.records for source in manifest.sources)
     accepted = sum(source.statistics.accepted for source in manifest.sources)
+    rejected = summed(source.statistics.rejected for source in manifest.sources)
     filters = filter_counts(manifest)
-    filtered = sum(counts.rejected for counts in filters.values())
-    stages = [Stage(UNREADABLE, records, max(0, records - accepted - filtered))]
-    left = stages[0].kept
+    unreadable = sum(rejected.get(reason, 0) for reason in _READING_REASONS)
+    if filters:  # a template that can't be rendered has some of the same reasons
+        unreadable = records - next(iter(filters.values())).seen
+    stages = [Stage(UNREADABLE, records, unreadable)]
+    repeated = rejected.get(_REPEATED_REASON, 0)
     for name, counts in filters.items():
-        stages.append(Stage(name, left, min(counts.rejected, left), counts.changed))
-        left = stages[-1].kept
+        if repeated and counts.seen < stages[-1].kept:
+            stages.append(Stage(REPEATED, stages[-1].kept, repeated))
+            repeated = 0
+        stages.append(Stage(name, stages[-1].kept, counts.rejected, counts.changed))
+    if repeated:
+        stages.append(Stage(REPEATED, stages[-1].kept, repeated))
+    if not_rendered := stages[-1].kept - accepted:
+        stages.append(Stage(NOT_RENDERED, stages[-1].kept, not_rendered))
     return stages
 
 

@@ -8,10 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import JsonValue, ValidationError
 
 from mmhydra.config.token_rules import token_faults, too_small
-from mmhydra.config.tokens import END_OF_DOCUMENT, Modality, Span, Tokens
+from mmhydra.config.tokens import END_OF_DOCUMENT, MODALITIES, Span, Tokens
 from mmhydra.data.vocabulary.errors import VocabularyError
 
-_ORDER: tuple[Modality, ...] = ("text", "special", "image", "audio", "video")
 UNUSED = "unused"  # ids between two ranges
 
 
@@ -35,7 +34,7 @@ class Vocabulary:
         self.padded_size = tokens.vocab_size
         self.layout_digest = tokens.layout_digest
         edges = _edges(tokens.spans)
-        present = tuple(name for name in (*_ORDER, UNUSED) if any(name == modality for _, modality in edges))
+        present = tuple(name for name in (*MODALITIES, UNUSED) if any(name == modality for _, modality in edges))
         self.modalities: tuple[str, ...] = present
         # For np.searchsorted(edges, ids, side="right") - 1, or torch.bucketize(ids, edges, right=True) - 1.
         self.edges: tuple[int, ...] = tuple(start for start, _ in edges)

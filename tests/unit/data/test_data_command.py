@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+from report_data import assert_funnel_adds_up
 from rich.console import Console
 
 from mmhydra.compose import compose
@@ -24,6 +25,7 @@ from mmhydra.data.filters.reasons import FILTER_REASONS
 from mmhydra.data.manifest import load_manifest
 from mmhydra.data.prepare import BuildFailed, prepare
 from mmhydra.data.records.reasons import MEDIA_REASONS, RECORD_REASONS
+from mmhydra.data.report import totals
 from mmhydra.data.shards import TokenShards
 
 
@@ -45,6 +47,17 @@ def test_the_test_set_exercises_every_reason(testset, tmp_path):
     lines = [json.loads(line) for line in (testset / "rejects" / "testset.jsonl").read_text().splitlines()]
     assert len(lines) == sum(counted.rejected.values())
     assert all(line["detail"] or line["reason"] == "empty_file" for line in lines)
+
+
+def test_the_funnel_of_the_test_set_adds_up_and_its_card_says_what_filters_cannot_do(testset):
+    manifest = load_manifest(testset)
+    stages = totals.funnel(manifest)
+    assert_funnel_adds_up(stages, manifest)
+    rejected = manifest.sources[0].statistics.rejected
+    reading = (RECORD_REASONS | MEDIA_REASONS).keys() | {"template_mismatch"}
+    assert stages[0].rejected == sum(n for reason, n in rejected.items() if reason in reading)
+    card = (testset / "data_card.md").read_text()
+    assert "The toxicity filter used the word list that comes with mmhydra." in card
 
 
 def test_examples_of_each_modality_lie_in_the_dataset(testset):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import pyarrow as pa
@@ -36,6 +37,14 @@ def test_other_records_for_the_same_recipe_are_refused(config_of, built, tmp_pat
     other = write_records(tmp_path, 300)
     said = refused(config_of(other, built.parent))
     assert "made by this recipe of other files: web-0.jsonl, web-1.jsonl differ" in said
+
+
+def test_records_of_other_content_and_the_same_size_are_refused(config_of, built, records, tmp_path):
+    other = shutil.copytree(records, tmp_path / "records")
+    content = (other / "web-1.jsonl").read_bytes()
+    (other / "web-1.jsonl").write_bytes(content.replace(b"Tale", b"Tail", 1))
+    said = refused(config_of(other, built.parent))
+    assert "made by this recipe of other files: web-1.jsonl differ" in said
 
 
 def test_a_finished_dataset_needs_no_records_any_more(config_of, built, tmp_path):

@@ -4,24 +4,12 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
 
 import pytest
-from dataset_builds import sentence, text_record, write_jsonl, write_records
+from dataset_builds import infos, sentence, text_record, write_jsonl, write_records
 
 from mmhydra.data.build.driver import build_dataset
 from mmhydra.data.manifest import load_manifest
-from mmhydra.data.shards import TokenShards
-
-
-def infos(folder):
-    """What is kept beside each document, by split and source."""
-    manifest = load_manifest(folder)
-    found = defaultdict(list)
-    for source, split in sorted({(shard.source, shard.split) for shard in manifest.shards}):
-        shards = TokenShards(folder, manifest, source, split)
-        found[split, source] = [shards.info(number) for number in range(shards.num_documents)]
-    return found
 
 
 def test_groups_never_straddle_splits_even_over_sources(config_of, tmp_path):

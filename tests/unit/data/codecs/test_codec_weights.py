@@ -103,8 +103,17 @@ def test_every_network_loads_what_transformers_saves(saved, make_section, signal
     flat[-1] += 1e-6
     save_file(tensors, alone)
     assert build_codec(make_section(name, weights=str(alone), **changes)).digest != loaded.digest
-    with pytest.raises(CodecError, match=r"the weights .*alone.safetensors have changed since"):
-        codec_from_info(info_of(other_place))
+    with pytest.raises(CodecError, match=r"the weights .*alone.safetensors are others, or have changed since"):
+        codec_from_info(info_of(other_place), tmp_path)
+
+
+def test_a_manifest_names_weights_without_their_folder(saved, make_section, tmp_path) -> None:
+    codec, folder, changes = saved
+    info = info_of(build_codec(make_section(DEMOS[codec.modality], weights=str(folder), **changes)))
+    assert str(tmp_path) not in info.model_dump_json()
+    assert codec_from_info(info, tmp_path).digest == info.digest
+    with pytest.raises(CodecError, match=r"weights named saved, which are not there: type --weights FOLDER"):
+        codec_from_info(info)
 
 
 @pytest.mark.parametrize("form", ["state_dict", "flat"])

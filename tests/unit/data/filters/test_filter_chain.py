@@ -101,6 +101,34 @@ def test_a_record_that_is_refused_goes_no_further():
     assert made.signature is None
 
 
+@pytest.mark.parametrize(
+    ("stated", "license"),
+    [
+        ("mit", "MIT"),
+        ("The MIT License", "MIT"),
+        ("psf-2.0 or mit", "PSF-2.0 OR MIT"),
+        ("my own", "my own"),
+        (None, None),
+    ],
+)
+def test_licences_are_told_by_their_canonical_name(stated, license):
+    assert judged("Some text.", [PII], license=stated).license == license
+
+
+def test_evaluation_items_that_guard_nothing_are_told(tmp_path):
+    (tmp_path / "set.txt").write_text("Eight words are enough for an item here.\nToo short.\n")
+    entry = {"kind": "decontamination", "files": ["set.txt"], "num_words": 13, "num_characters": 30}
+    chain = Chain.of(FILTERS.validate_python([{**entry, "min_words": 8, "min_characters": 16}]), tmp_path)
+    assert chain.guarded == {"set.txt": (1, 1)}
+
+
+def test_the_docs_say_of_each_reason_what_the_code_says():
+    docs = Path(__file__).resolve().parents[4] / "docs"
+    for name, reasons in (("records.md", REASONS), ("filters.md", FILTER_REASONS)):
+        text = (docs / name).read_text(encoding="utf-8").replace("\\|", "|")
+        assert [reason for reason, meaning in reasons.items() if f"| `{reason}` | {meaning} |" not in text] == []
+
+
 def test_redacted_texts_are_compared_redacted():
     one, two = (judged(f"Write to {name}@example.org.", [PII, EXACT]) for name in ("ann", "bob"))
     assert one.exact_key == two.exact_key

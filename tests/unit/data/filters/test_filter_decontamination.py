@@ -39,7 +39,7 @@ def sets(tmp_path):
 
 
 def verdict(judge, text):
-    record = Record(unique_id="a", source="s", modalities=("text",), text=text)
+    record = Record(unique_id="a", source="s", modalities=("text",), text="x")
     return judge.judge(LoadedRecord(record, text=text))
 
 
@@ -54,6 +54,10 @@ def verdict(judge, text):
         (f"问题是{CHINESE[3:35]}吗", "30 characters in a row"),
         (CHINESE[:29], None),
         ("Only nine words are in this line of text", "9 words in a row are also in plain.txt"),
+        (f"So: {SHORT}".replace("northern", "nor\u00adthe\u200brn"), "9 words in a row"),
+        (LONG.replace("old", "<|image|> old<|image|>"), "13 words in a row"),
+        (LONG.replace("town", "town 桥").replace("did", "桥 did"), "13 words in a row"),
+        (CHINESE.replace("桥洞", "桥 x 洞"), "30 characters in a row"),
         ("too short", None),
         ("", None),
     ],
@@ -62,6 +66,10 @@ def test_ngrams(sets, text, found):
     made = verdict(judge(sets, "bridges.jsonl", "plain.txt"), text)
     assert made.reason == ("contaminated" if found else None)
     assert (found or "") in made.detail
+
+
+def test_items_that_guard_nothing_are_counted(sets):
+    assert judge(sets, "bridges.jsonl", "plain.txt").guarded == {"bridges.jsonl": (3, 1), "plain.txt": (1, 1)}
 
 
 def test_compressed_sets_are_read(sets):

@@ -27,9 +27,11 @@ def test_exact_key_is_of_content():
     picture, sound = np.zeros((4, 6, 3), np.uint8), Sound(np.zeros((1, 8), np.float32), 8000)
     same = exact_key(loaded("Straße  und\nBrücke"))
     assert len(same) == 16
-    assert exact_key(loaded("  strasse UND brücke ")) == same
+    assert exact_key(loaded("Straße  und\nBru\u0308cke")) == same
     others = [
-        loaded("strasse und"),
+        loaded("Straße und\nBrücke"),
+        loaded("straße  und\nbrücke"),
+        loaded("Straße  und\nBrücke\n"),
         loaded(None, images=(picture,)),
         loaded(None, images=(picture.reshape(6, 4, 3),)),
         loaded(None, images=(picture, picture)),
@@ -49,6 +51,25 @@ def test_signature_is_datasketch_s():
     assert made.dtype == np.uint32
     assert made.shape == (128,)
     assert (signature(loaded(text.upper() + " !"), NEAR) == made).all()
+
+
+@pytest.mark.parametrize("between", [" \u6865 ", "\u00ad", "\u200b", " <|image|> "])
+def test_strangers_between_words_do_not_hide_a_duplicate(between):
+    text = words(random.Random(1), 40)
+    made = signature(
+        loaded(
+            between.join(text)
+            if between.isspace() or " " in between
+            else " ".join(word[:2] + between + word[2:] for word in text)
+        ),
+        NEAR,
+    )
+    assert (made == signature(loaded(" ".join(text)), NEAR)).mean() > 0.9
+
+
+def test_texts_of_which_no_shingle_can_be_made_are_not_alike():
+    config = NEAR.model_copy(update={"min_words": 2, "shingle_words": 5})
+    assert signature(loaded("one two three 古老的"), config) is None
 
 
 def test_short_texts_and_records_with_media_have_no_signature():

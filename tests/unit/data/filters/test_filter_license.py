@@ -24,6 +24,9 @@ def reason(license, *allow):
         ("CC0", "CC0-1.0"),
         ("YouTube Standard License", "LicenseRef-YouTube-Standard"),
         ("mit and (psf-2.0 or bsd-3-clause)", "MIT AND (PSF-2.0 OR BSD-3-Clause)"),
+        ("bsd", None),  # of two, three or four clauses?
+        ("Apache", None),
+        ("Creative Commons Attribution", None),
         ("free to use", None),
         ("", None),
         ("(" * 5000, None),

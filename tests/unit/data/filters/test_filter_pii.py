@@ -43,6 +43,14 @@ def cleaned(text):
         ("GB82WEST12345698765432", "[IBAN]"),
         ("SSN 536-90-4399", "SSN [US_SSN]"),
         ("身份证11010519491231002X", "身份证[CN_RESIDENT_ID]"),
+        ("+1\u00a0415\u00a0555\u00a02671, 4111\u202f1111\u202f1111\u202f1111", "[PHONE], [CARD]"),
+        ("SSN 536\u201190\u20114399", "SSN [US_SSN]"),
+        (
+            "\uff4a\uff41\uff4e\uff45\uff20\uff51\uff51\uff0e\uff43\uff4f\uff4d \u5361\u53f7\uff1a\uff14"
+            + "\uff11" * 15,
+            "[EMAIL] \u5361\u53f7\uff1a[CARD]",
+        ),
+        ("x ja\u200bne@exam\u00adple.org\u200b y", "x [EMAIL]\u200b y"),
         ("from 93.184.216.34 and 2a00:1450:4001:81b::200e", "from [IP_ADDRESS] and [IP_ADDRESS]"),
     ],
 )
@@ -101,6 +109,44 @@ def test_redacting_changes_text_captions_title_and_description():
     assert verdict.changed.text == "[EMAIL]"
     assert verdict.changed.captions[0].text == "By [EMAIL]"
     assert "example" not in verdict.changed.record.model_dump_json()
+
+
+def test_redacting_changes_all_that_is_kept():
+    stated = Record.model_validate(
+        {
+            "unique_id": "a",
+            "source": "s",
+            "source_uri": "https://example.org/page?user=ann%40example.org#top",
+            "modalities": ["text"],
+            "text": "x",
+            "metadata": {"channel": {"names": ["b@example.com"]}, "split_group": "c@example.com", "language": "en"},
+            "processing_log": [{"stage": "made", "timestamp": "2026-01-01T00:00:00", "by": "d@example.com"}],
+            "data_card_info": {"contact": "e@example.com"},
+        }
+    )
+    verdict = JUDGE.judge(LoadedRecord(stated, "x"))
+    assert verdict.pii == {"email": 5}
+    record = Record.model_validate_json(verdict.changed.record.model_dump_json(exclude_none=True))
+    assert record.source_uri == "https://example.org/page"
+    assert record.metadata.model_extra == {"channel": {"names": ["[EMAIL]"]}}
+    assert len(record.metadata.split_group) == 16
+    assert record.metadata.split_group.isalnum()
+    assert record.processing_log[0].model_extra == {"by": "[EMAIL]"}
+    assert record.data_card_info == {"contact": "[EMAIL]"}
+
+
+def test_an_address_without_personal_data_keeps_its_query():
+    given = record("ann@example.org").model_copy(update={"source_uri": "https://example.org/?v=1%20"})
+    assert JUDGE.judge(LoadedRecord(given, "ann@example.org")).changed.record.source_uri == given.source_uri
+    given = given.model_copy(update={"source_uri": "mailto:bob@example.org"})
+    assert JUDGE.judge(LoadedRecord(given, "")).changed.record.source_uri == "mailto:[EMAIL]"
+
+
+def test_an_id_with_personal_data_is_refused_and_not_told():
+    given = record("x").model_copy(update={"unique_id": "by-ann@example.org"})
+    verdict = JUDGE.judge(LoadedRecord(given, "x"))
+    assert (verdict.reason, verdict.detail, verdict.pii) == ("pii", "1 email, in unique_id too", {"email": 1})
+    assert verdict.changed.record.unique_id == "[EMAIL]"
 
 
 def test_rejecting_counts_by_kind():

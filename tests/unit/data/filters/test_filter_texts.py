@@ -4,6 +4,7 @@ from mmhydra.config.filters import LanguageFilter, QualityFilter, ToxicityFilter
 from mmhydra.data.filters.language import LanguageJudge
 from mmhydra.data.filters.quality import QualityJudge, symbol_share
 from mmhydra.data.filters.toxicity import ToxicityJudge
+from mmhydra.data.filters.words import words_of
 from mmhydra.data.records.media import LoadedRecord
 from mmhydra.data.records.record import Record
 from mmhydra.errors import UserError
@@ -31,17 +32,39 @@ def loaded(text, scores=None, **metadata):
         (GERMAN, "de", "language_not_allowed", "de"),
         (GIBBERISH, None, "language_uncertain", None),
         (GIBBERISH, "en", None, "en"),
-        ("Hallo", None, None, None),
+        ("Hallo", None, "language_not_allowed", "unknown"),
+        ("Hallo", "en", None, "en"),
         ("Hallo", "de", "language_not_allowed", "de"),
         (ENGLISH, "python", None, "python"),
         (ENGLISH, "cobol", "language_not_allowed", "cobol"),
-        ("1234567890 " * 20, None, None, None),
+        (GERMAN, "unknown", "language_not_allowed", "de"),
+        (GERMAN, "und", "language_not_allowed", "de"),
+        ("1234567890 " * 20, None, "language_not_allowed", "unknown"),
+        ("", None, None, None),
     ],
 )
 def test_language(text, stated, reason, language):
-    config = LanguageFilter(kind="language", allow=["en", "zh", "python"], min_confidence=0.6, min_characters=30)
-    verdict = LanguageJudge(config).judge(loaded(text, language=stated))
+    verdict = language_judge("en", "zh", "python").judge(loaded(text, language=stated))
     assert (verdict.reason, verdict.language) == (reason, language)
+
+
+def language_judge(*allow):
+    config = LanguageFilter(
+        kind="language", allow=list(allow), no_model=["python"], min_confidence=0.6, min_characters=30
+    )
+    return LanguageJudge(config)
+
+
+def test_short_texts_without_a_language_pass_where_they_are_listed():
+    verdict = language_judge("en", "unknown").judge(loaded("Hallo"))
+    assert (verdict.reason, verdict.language) == (None, "unknown")
+
+
+def test_a_name_that_no_model_knows_is_no_way_around_it():
+    with pytest.raises(
+        UserError, match=r"allow has pyton, which the model does not know; type .* or add it to no_model"
+    ):
+        language_judge("en", "pyton")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +110,31 @@ def test_a_record_without_text_passes_the_bounds_of_text():
 def test_symbol_share():
     assert symbol_share("ab #") == 0.25
     assert symbol_share("äß #") == 0.25
+
+
+HINDI = "\u092a\u0941\u0930\u093e\u0928\u093e \u092a\u0941\u0932 \u0928\u0926\u0940 \u0915\u0947 \u090a\u092a\u0930"
+ARABIC = "\u0627\u0644\u062c\u0650\u0633\u0652\u0631\u064f \u0627\u0644\u0642\u064e\u062f\u0650\u064a\u0645\u064f"
+
+
+@pytest.mark.parametrize(
+    "text", [HINDI, ARABIC, "nai\u0308ve cafe\u0301", "t\u00eate-\u00e0-t\u00eate".replace("-", " ")]
+)
+def test_marks_belong_to_their_words(text):
+    assert len(words_of(text)) == len(text.split())
+
+
+@pytest.mark.parametrize("inside", ["\u00ad", "\u200b", "\u200d", "\ufeff", "\u2060", "\ufe0f", "\u034f"])
+def test_what_nobody_sees_parts_no_words(inside):
+    assert words_of(inside.join("The old bridge")) == ["the", "old", "bridge"]
+
+
+def test_text_in_ascii_has_the_same_words_as_part_of_another():
+    text = "".join(map(chr, range(128))) + " shut_up 3.14 x86-64 a1b2"
+    assert words_of(f"{text} \u00e9") == [*words_of(text), "\u00e9"]
+
+
+def test_placeholders_are_no_words():
+    assert words_of("The <|image|> old<|image|>bridge") == ["the", "old", "bridge"]
 
 
 def toxicity(max_share=0.0, words_file=None, folder=None):

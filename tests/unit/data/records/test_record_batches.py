@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mmhydra.data.records import batches
 from mmhydra.data.records.batches import list_files, read, scan
 from mmhydra.errors import UserError
 
@@ -38,6 +39,14 @@ def test_files_are_sorted_and_each_there_once(tmp_path):
 def test_a_pattern_without_match_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"no record file matches \*\.jsonl in .*; give a path"):
         list_files(["*.jsonl"], tmp_path)
+
+
+def test_a_folder_with_brackets_in_its_name(tmp_path):
+    folder = tmp_path / "run [1]*"
+    folder.mkdir()
+    (folder / "a.jsonl").touch()
+    assert list_files(["*.jsonl"], folder) == [folder / "a.jsonl"]
+    assert list_files([str(tmp_path / "*" / "a.jsonl")], folder) == [folder / "a.jsonl"]
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
@@ -91,6 +100,49 @@ def test_rows_of_parquet_in_batches_across_row_groups(tmp_path):
     assert [len(batch) for batch in batches] == [40, 40, 10, 40, 40, 10, 20]
     flat = [entry for batch in batches for entry in batch]
     assert flat == [(f"a.parquet:{n + 1}", {"n": n}, "") for n in range(200)]
+
+
+@pytest.mark.parametrize("order", [1, -1, 3])
+def test_batches_in_any_order_and_left_half_read(tmp_path, order):
+    path = parquet(tmp_path / "a.parquet", [{"n": n} for n in range(300)], row_group_size=170)
+    with gzip.open(tmp_path / "b.jsonl.gz", "wb") as file:
+        file.write(b"".join(b"%d\n" % n for n in range(300)))
+    refs = list(scan([path, tmp_path / "b.jsonl.gz"], 40))
+    expected = {ref: list(read(ref)) for ref in refs}
+    assert [len(found) for found in expected.values()] == [ref.num_records for ref in refs]
+    for ref in refs[::order]:
+        half, whole = read(ref), read(ref)
+        assert next(half) == expected[ref][0]
+        assert list(whole) == expected[ref]
+        assert next(half) == expected[ref][1]
+        half.close()
+        assert list(read(ref)) == expected[ref]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "gzip"])
+def test_what_stands_before_a_batch_is_unpacked_once(tmp_path, monkeypatch, kind):
+    if kind == "parquet":
+        path = parquet(tmp_path / "a.parquet", [{"n": n} for n in range(2000)])
+    else:
+        path = tmp_path / "a.jsonl.gz"
+        path.write_bytes(gzip.compress(b"".join(b"%d\n" % n for n in range(2000))))
+    refs = list(scan([path], 20))
+    opened = []
+    for name in ("RowStream", "LineStream"):
+        real = getattr(batches, name)
+        monkeypatch.setattr(batches, name, lambda *given, real=real: opened.append(given) or real(*given))
+    assert sum(len(list(read(ref))) for ref in refs) == 2000
+    assert sum(len(list(read(ref))) for ref in refs[1::2]) == 1000  # as one of two processes would
+    assert len(opened) == 2
+
+
+def test_a_file_that_was_replaced_is_read_anew(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b"1\n2\n3\n4\n"))
+    refs = list(scan([path], 2))
+    assert [raw.value for raw in read(refs[0])] == [b"1", b"2"]
+    path.write_bytes(gzip.compress(b"5\n6\n7\n8888\n"))
+    assert [raw.value for raw in read(refs[1])] == [b"7", b"8888"]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])

@@ -1,4 +1,5 @@
 import contextlib
+import re
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,52 @@ def test_webvtt():
 
 def test_subrip_in_the_order_of_time():
     assert rows(SRT) == [(1.0, 2.0, "One"), (5.0, 6.0, "Two")]
+
+
+# What YouTube gives for speech that nobody wrote down: each line comes word by word, stands still, and rolls up.
+ROLLING = """WEBVTT
+Kind: captions
+Language: en
+
+00:00:00.250 --> 00:00:02.500 align:start position:0%
+ 
+so<00:00:00.480><c> this</c><00:00:00.900><c> is</c>
+
+00:00:02.500 --> 00:00:02.750 align:start position:0%
+so this is
+ 
+
+00:00:02.750 --> 00:00:05.125 align:start position:0%
+so this is
+the<00:00:02.700><c> old</c><00:00:03.100><c> bridge</c>
+
+00:00:05.125 --> 00:00:05.250 align:start position:0%
+the old bridge
+ 
+
+00:00:05.250 --> 00:00:07.000 align:start position:0%
+the old bridge
+the<00:00:05.700><c> old</c><00:00:06.100><c> bridge</c>
+"""
+
+
+def test_rolling_captions_have_each_line_once():
+    expected = [(0.25, 2.5, "so this is"), (2.75, 5.125, "the old bridge"), (5.25, 7.0, "the old bridge")]
+    assert rows(ROLLING) == expected
+    # Without the times of words, as yt-dlp leaves them in SubRip.
+    plain = re.sub(r"<[^>]+>", "", ROLLING)
+    assert rows(plain) == expected
+
+
+def test_what_is_said_twice_stays():
+    cues = [(0, 1, "No."), (1, 2, "No."), (2, 3, "He said so."), (3, 4, "No."), (9, 10, "No.")]
+    text = "\n".join(f"00:{start:02}.000 --> 00:{end:02}.000\n{words}\n" for start, end, words in cues)
+    assert rows(text) == cues
+
+
+def test_a_line_of_spaces_between_subrip_cues():
+    text = "1\n00:00:01,000 --> 00:00:02,000\nOne\n \n2\n00:00:03,000 --> 00:00:04,000\nTwo\n"
+    assert rows(text) == [(1.0, 2.0, "One"), (3.0, 4.0, "Two")]
 
 
 @pytest.mark.parametrize(

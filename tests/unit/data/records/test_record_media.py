@@ -122,9 +122,50 @@ def test_noise_and_nothing(tmp_path, modality):
 def test_files_that_are_none(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    for path in ("nowhere.png", "pipe", "folder", "/dev/zero", "a" * 300):
+    (tmp_path / "circle").symlink_to("circle")
+    for path in ("nowhere.png", "pipe", "folder", "/dev/zero", "a" * 300, "circle"):
         with pytest.raises(BadRecord, match=r"^missing_file: "):
-            load(record("image", path), tmp_path, LIMITS)
+            load(record("image", path), tmp_path, LIMITS.model_copy(update={"roots": ["/dev"]}))
+
+
+@pytest.mark.parametrize("path", ["link.txt", "linked/private.txt", "/etc/hostname", "{outside}/private.txt"])
+def test_paths_that_lead_out_of_the_folder(tmp_path, path):
+    folder, outside = tmp_path / "records", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    (outside / "private.txt").write_text("private")
+    (folder / "link.txt").symlink_to(outside / "private.txt")
+    (folder / "linked").symlink_to(outside)
+    asked = record("text", path.format(outside=outside))
+    with pytest.raises(BadRecord, match=r"^bad_path: .* is outside of the folder of its records and of limits\.roots"):
+        load(asked, folder, LIMITS)
+    for root in (str(outside), "../outside"):
+        allowed = LIMITS.model_copy(update={"roots": [root]})
+        if "hostname" not in path:
+            assert load(asked, folder, allowed).text == "private"
+
+
+def test_a_folder_of_records_may_be_a_link_itself(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("text")
+    (tmp_path / "records").symlink_to("real")
+    assert load(record("text", "file"), tmp_path / "records", LIMITS).text == "text"
+    assert load(record("text", str(tmp_path / "real" / "file")), tmp_path / "records", LIMITS).text == "text"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nclip.mp4\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile clip.mp4\n",
+    ],
+)
+@pytest.mark.parametrize("name", ["list.m3u8", "list.mp4"])
+def test_lists_of_other_videos_are_not_followed(tmp_path, name, content):
+    (tmp_path / "clip.mp4").write_bytes(VIDEOS["mp4"])
+    (tmp_path / name).write_text(content)
+    with pytest.raises(BadRecord, match=r"^corrupt_video: "):
+        load(record("video", name), tmp_path, LIMITS)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB", "F", "I", "I;16"])

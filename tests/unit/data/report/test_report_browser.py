@@ -75,7 +75,7 @@ def test_all_plots_are_drawn_and_nothing_is_asked_for(browser, manifest, example
     visit = browser.open(tmp_path / "governance.html")
     assert visit.console == []
     assert visit.requests == []
-    assert len(re.findall("<svg", visit.dom)) == 19
+    assert len(re.findall("<svg", visit.dom)) == 20
     assert len(re.findall('<rect[^>]* class="bar ', visit.dom)) > 120
     assert "<title>demo-v2: governance report</title>" in visit.dom
 

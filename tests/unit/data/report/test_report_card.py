@@ -2,12 +2,18 @@
 
 import json
 import re
+from typing import Any
 
 from report_data import EVIL, evil_document, evil_examples, minimal_document
 
 from mmhydra.data.manifest import Manifest, load_manifest, write_manifest
 from mmhydra.data.report.card import MAX_EXAMPLE_CHARACTERS, card, write_card
 from mmhydra.data.report.examples import Example, MediaExample
+from mmhydra.data.report.page import report
+
+
+def read(document: dict[str, Any]) -> Manifest:
+    return Manifest.model_validate_json(json.dumps(document))
 
 
 def test_what_a_person_looks_for_is_there(manifest, examples, tmp_path):
@@ -19,9 +25,9 @@ def test_what_a_person_looks_for_is_there(manifest, examples, tmp_path):
         "| stdlib_code | source files of the Python standard library | text | PSF-2.0 258 | python 258 | 1 |",
         "| pictures | train | 82 | 2,100 | 20,992 | 0 | 0 | 246 | 23,338 | 13,000 |",
         "image_then_text 51",
-        "| minhash_dedup | 528 | 10 | 0 |",
+        "| near_duplicates | 688 | 10 | 0 |",
         "| duplicate_near | 10 | 1.4% |",
-        "email 56, phone 10, card 1",
+        "Personal data found in the 712 records looked at: email 56, phone 10, card 1.",
         "| image | **untrained: plumbing only** |",
         "| audio | trained | weights from encodec_24khz-d7cc33bc.th |",
         f"of the layout alone `{'2' * 64}`",
@@ -35,6 +41,32 @@ def test_what_a_person_looks_for_is_there(manifest, examples, tmp_path):
         assert expected in text, expected
     for example in examples:
         assert f"### {example.template}\n" in text
+
+
+def test_personal_data_is_of_the_records_that_its_filter_saw(manifest, document, tmp_path):
+    seen = sum(source.statistics.filters["pii"].seen for source in manifest.sources)
+    records = sum(source.statistics.records for source in manifest.sources)
+    assert seen == records - 10 - 3, "not what was broken, nor what the license filter refused"
+    assert f"Personal data found in the {seen:,} records looked at" in card(manifest, [], tmp_path)
+    for source in document["sources"]:
+        source["statistics"]["pii"] = {}
+    assert f"in the {seen:,} records looked at: none." in card(read(document), [], tmp_path)
+    for source in document["sources"]:
+        del source["statistics"]["filters"]["pii"]
+    assert "No filter looked for personal data." in card(read(document), [], tmp_path)
+
+
+def test_the_languages_of_the_shipped_toxicity_list_are_told(document, tmp_path):
+    told = "The toxicity filter used the word list that comes with mmhydra."
+    assert told not in card(read(document), [], tmp_path), "nothing is known of the list"
+    toxicity = next(entry for entry in document["builder"]["recipe"]["filters"] if entry["kind"] == "toxicity")
+    toxicity["words_file"] = "words.txt"
+    assert told not in card(read(document), [], tmp_path)
+    toxicity["words_file"] = None
+    text, page = card(read(document), [], tmp_path), report(read(document), [])
+    assert told in text
+    assert told in page
+    assert "German, French, Spanish and Chinese" in text
 
 
 def test_tables_have_as_many_cells_in_each_row(document, tmp_path):

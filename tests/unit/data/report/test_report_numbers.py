@@ -1,13 +1,12 @@
 """Sums, charts and how numbers are written."""
 
-import itertools
 import json
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_data import CHAIN
+from report_data import CHAIN, assert_funnel_adds_up, minimal_document
 
 from mmhydra.data.manifest import Manifest
 from mmhydra.data.report import totals
@@ -51,13 +50,31 @@ def test_only_markup_stays_as_it_is():
 
 def test_funnel_goes_from_records_to_accepted(manifest):
     stages = totals.funnel(manifest)
-    statistics = [source.statistics for source in manifest.sources]
-    assert (stages[0].name, stages[0].seen) == (totals.UNREADABLE, sum(s.records for s in statistics))
-    assert stages[0].rejected == 3 + 3 + 2 + 1 + 1
-    assert [s.name for s in stages[1:]] == list(CHAIN)
-    assert all(before.kept == after.seen for before, after in itertools.pairwise(stages))
-    assert stages[-1].kept == sum(s.accepted for s in statistics)
+    assert_funnel_adds_up(stages, manifest)
+    names = [stage.name for stage in stages]
+    assert names == [totals.UNREADABLE, *CHAIN[:5], totals.REPEATED, *CHAIN[5:], totals.NOT_RENDERED]
+    refused = {stage.name: stage.rejected for stage in stages}
+    assert refused[totals.UNREADABLE] == 3 + 3 + 2 + 1 + 1
+    assert refused[totals.REPEATED] == 2
+    assert refused[totals.NOT_RENDERED] == 1
     assert next(s for s in stages if s.name == "pii").changed == 31 + 31 + 4 + 1
+
+
+@pytest.mark.parametrize(
+    "rejected", [{}, {"duplicate_id": 3}, {"template_mismatch": 1, "duplicate_id": 1, "no_text": 2}]
+)
+def test_funnel_without_filters_goes_by_reason(rejected):
+    document = minimal_document()
+    refused = {"not_json": 2, **rejected}
+    document["sources"][0]["statistics"] = {"records": 9, "accepted": 9 - sum(refused.values()), "rejected": refused}
+    manifest = Manifest.model_validate_json(json.dumps(document))
+    stages = totals.funnel(manifest)
+    assert_funnel_adds_up(stages, manifest)
+    assert {stage.name: stage.rejected for stage in stages} == {
+        totals.UNREADABLE: 2 + rejected.get("template_mismatch", 0),
+        **({totals.REPEATED: rejected["duplicate_id"]} if "duplicate_id" in rejected else {}),
+        **({totals.NOT_RENDERED: rejected["no_text"]} if "no_text" in rejected else {}),
+    }
 
 
 def test_filters_that_the_recipe_does_not_name_are_ordered_by_what_they_saw(document):
@@ -66,7 +83,7 @@ def test_filters_that_the_recipe_does_not_name_are_ordered_by_what_they_saw(docu
         names = list(totals.filter_counts(Manifest.model_validate_json(json.dumps(document))))
         named = ["toxicity"] if builder.get("recipe", "x") != "x" else []
         # language and pii saw the same number: by name.
-        rest = ["license", "language", "pii", "toxicity", "exact_dedup", "minhash_dedup", "decontaminate"]
+        rest = ["license", "language", "pii", *CHAIN[3:]]
         assert names == named + [name for name in rest if name not in named]
 
 
@@ -80,7 +97,7 @@ def test_sums_of_tokens_splits_and_toxicity(manifest):
     assert totals.modalities(manifest) == ["text", "image", "audio", "video", "special"]
     toxic = totals.toxicity(pictures)
     assert toxic is not None
-    assert (toxic.seen, toxic.rejected) == (96 - 2 - 3 - 2, 1)
+    assert (toxic.seen, toxic.rejected) == (98 - 2 - 3 - 2, 1)
     assert totals.toxicity(SourceStatistics()) is None
     assert totals.untrained(manifest) == ["image", "video"]
     assert sorted(["image_text", "odd", "text", "audio"], key=totals.modality_order) == [

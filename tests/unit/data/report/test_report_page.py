@@ -45,17 +45,24 @@ def test_every_number_is_beside_its_plot(document, examples):
     for expected in (
         "demo-v2", "1,863,625", "1,421,052", "22,016", "55,200", "32,000",  # tokens
         "python", "zh", "PSF-2.0", "CC-BY-4.0",
-        "duplicate_near", "sample_rate_mismatch", "minhash_dedup", "email", "card",
+        "duplicate_near", "sample_rate_mismatch", "near_duplicates", "email", "card",
         "six_cameras", "image_then_text", "untrained: plumbing only", "weights from encodec_24khz-d7cc33bc.th",
         "shards/pictures-heldout-00000.tar", "python -m mmhydra.data verify .", "2,048",
     ):  # fmt: skip
         assert expected in page.words or expected in page.text, expected
     assert page.text.count("Untrained: plumbing only.") == 1
-    assert len(page.tags("svg")) == 19
+    assert len(page.tags("svg")) == 20
     assert {attributes["id"] for attributes in page.tags("section")} == {
         *(name for name, _ in SECTIONS), "codecs", "examples", "recipe"
     }  # fmt: skip
     assert {link["href"] for link in page.tags("a")} == {f"#{section['id']}" for section in page.tags("section")}
+
+
+def test_personal_data_is_of_the_records_that_its_filter_saw(document):
+    assert "67 findings in the 712 records that the filter looked at" in read(document, []).text
+    for source in document["sources"]:
+        source["statistics"]["pii"] = {}
+    assert "Nothing was found in the 712 records that the filter looked at." in read(document, []).text
 
 
 def test_media_are_in_the_page(document, examples):

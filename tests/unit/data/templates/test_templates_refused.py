@@ -93,5 +93,5 @@ def test_specials_may_be_spelt_in_any_way(make_template, tokens):
 def test_what_a_form_needs_of_a_record(make_template):
     template = make_template("<|video_start|>{captioned_video}<|video_end|>{interleaved}")
     assert modalities(template) == ("video", "text", "image")
-    assert takes(template) == ("video", "captions", "text", "image")
+    assert takes(template) == ("video", "captions", "interleaved", "image")
     assert takes(make_template("<|video_start|>{cameras}<|video_end|>"))[0] == "camera_front"

@@ -121,8 +121,7 @@ def test_training_depends_on_the_texts_and_their_order_alone():
 def test_sizes_that_training_can_not_give():
     with pytest.raises(VocabularyError, match="at least 256 ids, one a byte, not 255"):
         train_bpe(["ab"], 255)
-    with pytest.raises(VocabularyError, match=r"vocabulary of 257 ids, not 300: type tokens.ranges.0.size=257"):
-        train_bpe(["ab"], 300)
+    assert train_bpe(["ab"], 300).num_ids == 257  # there is one pair to merge
     assert train_bpe([], 256).num_ids == 256  # bytes alone
 
 
