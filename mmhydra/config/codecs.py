@@ -218,6 +218,15 @@ def codec_problems(codecs: Codecs, tokens: Tokens) -> list[str]:
                 f"vocabulary {tokens.name} {f'only {there}' if there else 'none'} for {modality}: add to tokens.ranges "
                 f"{{name: {modality}, modality: {modality}, size: {needed}}}, or choose a codec with fewer ids"
             )
+            continue
+        declared_books = getattr(tokens.codebooks, modality)
+        each = there // declared_books
+        if codec.num_codebooks > 1 and codec.codebook_size != each:
+            problems.append(
+                f"the {modality} codec has {codec.num_codebooks} codebooks of {codec.codebook_size}, the vocabulary "
+                f"{tokens.name} {declared_books} of {each}: an id would mean another code. Choose a codec with "
+                f"codebook_size={each}, or another vocabulary"
+            )
     return problems
 
 

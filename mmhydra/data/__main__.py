@@ -30,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options, console)
     except UserError as error:
         return refuse(error)
+    except OSError as error:  # a place to write that is none
+        return refuse(UserError(f"{error.filename or 'the output'}: {error.strerror or error}"))
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 128 + 2

@@ -138,7 +138,9 @@ class Manifest(_Frozen):
 def load_manifest(folder: Path) -> Manifest:
     """Read `folder`/manifest.json. Raises ManifestError, with each wrong field, unless it is valid."""
     path = folder / MANIFEST_NAME
-    cure = f"Give another data folder, or remove this one and build it again: rm -r {shlex.quote(str(folder))}"
+    cure = "Give the folder of a dataset, which holds manifest.json and shards/"
+    if (folder / "shards").is_dir():
+        cure = f"Give another data folder, or remove this one and build it again: rm -r {shlex.quote(str(folder))}"
     try:
         text = path.read_bytes()
     except OSError as error:

@@ -61,8 +61,8 @@ def pack(shards: TokenShards, seq_len: int) -> Pack:
         except TooLongError as error:
             raise DataError(
                 f"source {shards.source} has a unit of {error.positions} ids that may not be parted (an image or one "
-                f"step of a signal, with its marks), a sequence has training.seq_len={seq_len}; type "
-                f"training.seq_len={error.positions} or more"
+                f"step of a signal, with its marks), a sequence has {seq_len}; type training.seq_len={error.positions} "
+                "or more (in a build: dataset.seq_lens)"
             ) from None
         table[:, DOCUMENT] += first
         first += len(edges) - 1

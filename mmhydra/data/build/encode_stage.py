@@ -15,7 +15,17 @@ from mmhydra.data.build.encoded import EncodedBatch
 from mmhydra.data.build.examples import describe_example
 from mmhydra.data.build.lines import read_lines, write_lines
 from mmhydra.data.build.measure import measure
-from mmhydra.data.build.plan import ENCODE, EXAMPLE_BATCHES, READ, Batch, BuildError, Context, reject, write_counts
+from mmhydra.data.build.plan import (
+    ENCODE,
+    EXAMPLE_BATCHES,
+    READ,
+    Batch,
+    BuildError,
+    Context,
+    reject,
+    unforeseen,
+    write_counts,
+)
 from mmhydra.data.build.read_stage import parts_of
 from mmhydra.data.build.reasons import known
 from mmhydra.data.build.tally import Tally
@@ -27,6 +37,7 @@ from mmhydra.data.records.record import Caption, Record
 from mmhydra.data.shard_writer import DocumentInfo
 from mmhydra.data.templates import EncodedMedia, Renderer, Unrenderable
 from mmhydra.data.vocabulary import Vocabulary, load_tokenizer
+from mmhydra.errors import UserError
 
 _PROVENANCE = ("source", "metadata", "quality_scores", "processing_log", "data_card_info")
 
@@ -72,6 +83,10 @@ class _Encoder:
                 tally.count("rejected", known(error.reason))
                 rejects.append(reject(line["place"], unique_id, error.reason, error.detail))
                 continue
+            except UserError:
+                raise
+            except Exception as error:
+                raise unforeseen(line["place"], error) from error
             info = _info(line, loaded.record, batch.source, name)
             encoded.add(split, document, info)
             measure(tally, SPLITS[split], info, loaded, document, self._vocabulary)

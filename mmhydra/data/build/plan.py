@@ -90,6 +90,14 @@ def read_counts(path: Path) -> dict[str, object]:
     return document
 
 
+def unforeseen(place: str, error: Exception) -> BuildError:
+    """For what no check foresaw: the record has to be named, or nobody can go on."""
+    return BuildError(
+        f"{place}: this record can't be built with: {type(error).__name__}: {error}. Leave it out and type the same "
+        "command again; it would be kind to report it, as a record that is refused should be a counted reject"
+    )
+
+
 def reject(place: str, unique_id: str, reason: str, detail: str) -> dict[str, str]:
     """A line of a reject file."""
     return {"place": place, "unique_id": unique_id, "reason": reason, "detail": detail}

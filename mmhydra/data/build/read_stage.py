@@ -10,7 +10,7 @@ import numpy as np
 
 from mmhydra.config.templates import takes
 from mmhydra.data.build.lines import texts_of, write_lines
-from mmhydra.data.build.plan import READ, Batch, Context, reject, write_counts
+from mmhydra.data.build.plan import READ, Batch, Context, reject, unforeseen, write_counts
 from mmhydra.data.build.reasons import TEMPLATE_MISMATCH, known
 from mmhydra.data.build.tally import Tally
 from mmhydra.data.filters.chain import Chain, Judged
@@ -20,6 +20,7 @@ from mmhydra.data.records.media import LoadedRecord
 from mmhydra.data.records.parse import parse
 from mmhydra.data.records.reasons import BadRecord
 from mmhydra.data.templates import fitting_templates
+from mmhydra.errors import UserError
 from mmhydra.files import write_atomic
 
 
@@ -60,6 +61,14 @@ class _Reader:
                 yield line
 
     def _judge(self, raw: RawRecord) -> dict[str, Any] | None:
+        try:
+            return self._judged(raw)
+        except UserError:
+            raise
+        except Exception as error:
+            raise unforeseen(self._short(raw.place), error) from error
+
+    def _judged(self, raw: RawRecord) -> dict[str, Any] | None:
         unique_id = ""
         try:
             record = parse(raw)

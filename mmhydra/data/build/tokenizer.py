@@ -1,5 +1,6 @@
 """The text tokenizer of a dataset: trained on its own text, or taken over as it is."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,10 @@ from mmhydra.data.vocabulary import open_tokenizer
 from mmhydra.files import write_atomic
 
 _TRAINING_BYTES = 20_000_000  # of text: more changes a small vocabulary little, and has to fit the memory
+
+# Learning takes time in the square of the longest word: base64, minified code, a page of dashes.
+_LONG_RUN = re.compile(r"\S{1000,}|\s{1000,}")
+_WORD_CHARS = 500
 
 
 def make_tokenizer(
@@ -41,5 +46,11 @@ def _texts(context: Context, batches: Sequence[Batch], verdicts: Verdicts) -> It
                 size_bytes = len(text.encode())
                 if taken <= passed * share:
                     taken += size_bytes
-                    yield text
+                    yield _LONG_RUN.sub(_cut, text)
                 passed += size_bytes
+
+
+def _cut(run: re.Match[str]) -> str:
+    """A run without a break, in words."""
+    text, gap = run.group(), "\n" if run.group().isspace() else " "
+    return gap.join(text[start : start + _WORD_CHARS] for start in range(0, len(text), _WORD_CHARS))

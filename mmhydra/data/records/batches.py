@@ -219,7 +219,8 @@ def _read_parquet(ref: BatchRef) -> Iterator[RawRecord]:
             for value in stream.rows(ref.start, ref.stop):
                 number += 1
                 yield RawRecord(f"{ref.path}:{number}", value)
-    except (OSError, pa.ArrowException, KeyError, IndexError, UnicodeDecodeError) as error:
+    # ValueError and OverflowError: times beyond what Python's datetime holds, zones that do not exist.
+    except (OSError, pa.ArrowException, KeyError, IndexError, ValueError, OverflowError, TypeError) as error:
         raise _unreadable(ref.path, error) from error
     if number < ref.first - 1 + ref.num_records:
         raise _shorter(ref)

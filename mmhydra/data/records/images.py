@@ -109,6 +109,10 @@ def check_pixels(path: Path, width: int, height: int, limits: MediaLimits) -> No
         raise BadRecord("too_many_pixels", f"{path.name}: {width} x {height}, max_pixels is {limits.max_pixels}")
 
 
+# Pillow has readers that start other programs (EPS: Ghostscript); records are not trusted.
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF", "TIFF", "BMP", "JPEG2000")
+
+
 @contextmanager
 def _opened(path: Path, limits: MediaLimits, reason: str) -> Iterator[Image.Image]:
     with warnings.catch_warnings():
@@ -116,7 +120,7 @@ def _opened(path: Path, limits: MediaLimits, reason: str) -> Iterator[Image.Imag
         try:
             if cut := cut_off(path):
                 raise BadRecord(reason, f"{path.name}: cut off: {cut}")
-            with Image.open(path) as image:
+            with Image.open(path, formats=_FORMATS) as image:
                 yield image
         except Image.DecompressionBombError as error:
             # Pillow's own limit comes before anyone can look at the size.

@@ -69,7 +69,8 @@ Path = Annotated[str, BeforeValidator(_path)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_paths), Field(min_length=1)]
 Modality = Annotated[Literal["text", "image", "audio", "video"], BeforeValidator(_modality)]
 IsoDate = Annotated[str, BeforeValidator(_iso_date)]
-Seconds = Annotated[float, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0, le=1e7)]  # 115 days: beyond it a time is a slip
+Tag = Annotated[str, Field(max_length=200)]  # counted by value, so it has to stay short
 Label = Annotated[str, Field(min_length=1, max_length=512)]
 
 
@@ -102,12 +103,12 @@ class Metadata(_Part):
 
     title: str | None = None
     description: str | None = None
-    license: str | None = None  # SPDX, or what `mmhydra.data.filters.license` knows by another name
+    license: Tag | None = None  # SPDX, or what `mmhydra.data.filters.license` knows by another name
     upload_date: IsoDate | None = None
     duration_seconds: Seconds | None = None
     resolution: Resolution | None = None  # of the image or video
     sample_rate_hz: Annotated[int, Field(gt=0)] | None = None
-    language: str | None = None  # ISO 639-1, or what the source calls it
+    language: Tag | None = None  # ISO 639-1, or what the source calls it
     frame_rate: Annotated[float, Field(gt=0, le=1000)] | None = None  # frames/s; for a video given as images
     captions: Annotated[tuple[Caption, ...], BeforeValidator(_tuple)] | None = None
     split_group: str | None = None  # records of one group go to the same split

@@ -11,6 +11,7 @@ from mmhydra.data.records.media import Budget, Sound
 from mmhydra.data.records.reasons import BadRecord, said_by
 
 _MAX_CHANNELS = 64
+_LOUDEST = 1000.0  # times full scale: beyond it float files hold something else than sound
 
 
 def load_sound(path: Path, limits: MediaLimits, budget: Budget) -> Sound:
@@ -28,10 +29,13 @@ def load_sound(path: Path, limits: MediaLimits, budget: Budget) -> Sound:
             if len(samples) < file.frames:
                 raise BadRecord("corrupt_audio", f"{path.name}: {len(samples)} of {file.frames} samples can be decoded")
             rate_hz = int(file.samplerate)
-    except (soundfile.LibsndfileError, OSError, ValueError, RuntimeError) as error:
+    # TypeError: a name that ends in .raw is taken for samples without a header, whatever is in the file.
+    except (soundfile.LibsndfileError, OSError, ValueError, RuntimeError, TypeError) as error:
         raise BadRecord("corrupt_audio", f"{said_by(error, path)} (WAV, FLAC, Ogg, Opus, MP3 are read)") from error
     if not np.isfinite(samples).all():
         raise BadRecord("corrupt_audio", f"{path.name}: samples that are no numbers")
+    if np.abs(samples).max() > _LOUDEST:
+        raise BadRecord("corrupt_audio", f"{path.name}: samples of {np.abs(samples).max():.3g}, full scale is 1")
     return Sound(np.ascontiguousarray(samples.T), rate_hz)
 
 

@@ -38,13 +38,12 @@ def open_tokenizer(tokens: Tokens, training_texts: Iterable[str] = ()) -> TextTo
 
 def load_tokenizer(path: Path) -> TextTokenizer:
     """Reads the file that `TextTokenizer.save` wrote. Raises VocabularyError where it is missing or damaged."""
+    if not path.is_file():
+        raise VocabularyError(f"the text tokenizer {path} is not there: the dataset is not whole, copy it again")
     if path.suffix == ".tiktoken":
         tokenizer: TextTokenizer = _qwen().read_file(path)
         return tokenizer
-    try:
-        return huggingface.read_file(path)
-    except FileNotFoundError as error:
-        raise VocabularyError(f"the text tokenizer {path} is not there; a part of the dataset is missing") from error
+    return huggingface.read_file(path)
 
 
 def _open_qwen() -> TextTokenizer:

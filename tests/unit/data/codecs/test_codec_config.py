@@ -51,7 +51,13 @@ def test_full_codecs_fit_into_the_full_vocabulary(make_section) -> None:
     full = codecs(make_section, "vqgan_f16_16384", "encodec_24khz", "video_vq_4096")
     assert codec_problems(full, tokens("qwen_full")) == []
     small = codecs(make_section, "image_demo", "audio_demo", "video_demo")
-    assert codec_problems(small, tokens("qwen_full")) == []
+    assert codec_problems(small, tokens("demo")) == []
+
+
+def test_codebooks_of_another_size_would_mean_other_codes(make_section) -> None:
+    small = codecs(make_section, "image_demo", "audio_demo", "video_demo")
+    (audio,) = codec_problems(small, tokens("qwen_full"))
+    assert "2 codebooks of 256, the vocabulary qwen_full 8 of 1024" in audio
 
 
 def test_codes_that_do_not_fit_are_told_with_numbers(make_section) -> None:

@@ -256,3 +256,40 @@ def test_text_of_a_file(tmp_path):
 def test_a_bad_record_survives_pickling():
     error = pickle.loads(pickle.dumps(BadRecord("empty_file", "a.png")))
     assert (error.reason, error.detail) == ("empty_file", "a.png")
+
+
+def test_a_sound_named_raw_is_read_by_its_content(tmp_path):
+    """libsndfile's wrapper takes such a name for samples without a header, and raises TypeError."""
+    (tmp_path / "a.raw").write_bytes(b"\x00\x01" * 4000)
+    with pytest.raises(BadRecord) as caught:
+        load(record("audio", "a.raw"), tmp_path, LIMITS)
+    assert caught.value.reason == "corrupt_audio"
+
+
+def test_samples_that_are_no_sound(tmp_path):
+    loud = np.full((1, 24000), 3e38, np.float32)
+    soundfile.write(tmp_path / "a.wav", loud.T, 24000, subtype="FLOAT")
+    with pytest.raises(BadRecord, match="samples of 3e\\+38, full scale is 1"):
+        load(record("audio", "a.wav"), tmp_path, LIMITS)
+
+
+def test_images_whose_readers_start_other_programs_are_refused(tmp_path):
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(BadRecord) as caught:
+        loaded(tmp_path, "image", eps)
+    assert caught.value.reason == "corrupt_image"
+    assert "host" not in caught.value.detail  # Ghostscript was not even looked for
+
+
+@pytest.mark.parametrize("changes", [{"language": "x" * 300}, {"license": "(" * 300}])
+def test_what_is_counted_by_value_stays_short(changes):
+    with pytest.raises(ValueError, match="at most 200 characters"):
+        record("text", "a.txt", **changes)
+
+
+def test_a_caption_at_no_time_that_there_is(tmp_path):
+    captions = [{"start_s": 1e308, "end_s": 1.7e308, "text": "late"}]
+    with pytest.raises(ValueError, match="less than or equal to 10000000"):
+        Record.model_validate(
+            {"unique_id": "a", "source": "s", "modalities": ["text"], "metadata": {"captions": captions}}
+        )

@@ -259,7 +259,7 @@ def test_files_that_are_no_tokenizer(tmp_path, content):
 
 
 def test_a_missing_or_damaged_file_of_a_dataset(tmp_path):
-    with pytest.raises(VocabularyError, match="a part of the dataset is missing"):
+    with pytest.raises(VocabularyError, match="is not there: the dataset is not whole"):
         load_tokenizer(tmp_path / "tokenizer.json")
     for content in (b"", b"IQ== 0\n", b"no base64 at all\n", b"IQ==\n"):
         (tmp_path / "qwen.tiktoken").write_bytes(content)
