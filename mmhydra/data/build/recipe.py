@@ -67,6 +67,12 @@ def _problems(recipe: Recipe, tokens: Tokens) -> Iterator[Problem]:
             for modality in sorted({*modalities(template)} - there - {"text"}):
                 cure = f"choose one, as in +codec@dataset.codecs.{modality}={modality}_demo"
                 yield Problem((key,), f"template {template.name} needs a codec for {modality}, there is none; {cure}")
+    for unit, what in _units(recipe):
+        if short := [seq_len for seq_len in recipe.seq_lens if seq_len < unit]:
+            yield Problem(
+                ("dataset.seq_lens",),
+                f"{', '.join(map(str, short))}: {what} needs {unit} positions, and is never cut; type {unit} or more",
+            )
     if recipe.chunk_mb < _MIN_CHUNK_MB:
         yield Problem(("dataset.chunk_mb",), f"{recipe.chunk_mb:g} MB; a chunk has at least {_MIN_CHUNK_MB:g} MB")
     if recipe.chunk_mb > recipe.shard_mb:
@@ -75,6 +81,18 @@ def _problems(recipe: Recipe, tokens: Tokens) -> Iterator[Problem]:
             f"a chunk of {recipe.chunk_mb:g} MB is larger than a shard of {recipe.shard_mb:g} MB; legal: a chunk of "
             f"{_MIN_CHUNK_MB:g} MB to that of a shard",
         )
+
+
+def _units(recipe: Recipe) -> Iterator[tuple[int, str]]:
+    """Positions that what is never cut needs at least, for the codecs that a template takes."""
+    taken = {name for source in recipe.sources for template in source.templates for name in modalities(template)}
+    codecs = recipe.codecs
+    if codecs.image is not None and "image" in taken:
+        yield codecs.image.tokens_per_image + 2, "an image with its marks"
+    if codecs.audio is not None and "audio" in taken:
+        yield codecs.audio.num_codebooks + 1, "a frame of sound with its mark"
+    if codecs.video is not None and "video" in taken:
+        yield codecs.video.tokens_per_step + 1, "a step of a video with its mark"
 
 
 def settings_of(recipe: Recipe, tokens: Tokens) -> dict[str, JsonValue]:
@@ -86,7 +104,6 @@ def settings_of(recipe: Recipe, tokens: Tokens) -> dict[str, JsonValue]:
     """
     document: dict[str, Any] = recipe.model_dump(mode="json")
     del document["name"], document["records_dir"]
-    document["limits"]["roots"] = [_anywhere(root) for root in document["limits"]["roots"]]
     document["limits"]["roots"] = [Path(folder).name for folder in document["limits"]["roots"]]
     for source in document["sources"]:
         source["records"] = [_anywhere(pattern) for pattern in source["records"]]

@@ -49,3 +49,12 @@ def test_the_mixture_of_a_run_names_its_recipe_and_sizes():
 def test_what_is_wrong_is_told(overrides, fragment):
     with pytest.raises(UserError, match=fragment.replace("?", r"\?")):
         build_configs(overrides)
+
+
+def test_sequences_that_can_not_hold_an_image_are_refused_before_anything_is_encoded():
+    (config,) = build_configs(["dataset=demo-v2", "dataset.seq_lens=[16,65,128]"])
+    with pytest.raises(
+        UserError, match=r"dataset.seq_lens: 16, 65: an image with its marks needs 66 positions"
+    ) as caught:
+        require_sound(config.dataset, config.tokens)
+    assert "16: a step of a video with its mark needs 17 positions" in str(caught.value)
