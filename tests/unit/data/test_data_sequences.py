@@ -102,7 +102,7 @@ def test_what_cannot_fit_names_the_numbers(make_dataset):
     document = mixed_document(("text", 3), *marked("image", 16, 16, NO_OPENER))
     assert largest_unit(document) == 18
     made = make_dataset([[1, 2], document])
-    with pytest.raises(DataError, match=r"source web has a unit of 18 ids .*seq_len=17; type training.seq_len=18 or"):
+    with pytest.raises(DataError, match=r"source web has a unit of 18 ids .*has 17; type training.seq_len=18 or"):
         packed(made, 17)
     assert len(packed(made, 18)) == 2
     with pytest.raises(DataError, match="at least 1, not 0"):

@@ -95,7 +95,7 @@ def test_prometheus_scrape_through_the_follower(tmp_path: Path) -> None:
     def is_there() -> bool:
         try:
             return _samples(_scrape(port))["llm_pretrain_training_step"][1] == 10
-        except OSError:
+        except (OSError, KeyError):  # not up yet, or up before the first record
             return False
 
     wait_for(is_there)
