@@ -150,7 +150,7 @@ def watch(process: subprocess.Popen[bytes], peaks: dict[int, int], together: lis
     own = psutil.Process(process.pid)
     while process.poll() is None:
         total = 0
-        for one in [own, *own.children(recursive=True)] if own.is_running() else []:
+        for one in with_children(own):
             try:
                 rss = one.memory_info().rss
             except psutil.Error:
@@ -159,6 +159,14 @@ def watch(process: subprocess.Popen[bytes], peaks: dict[int, int], together: lis
             peaks[one.pid] = max(rss, peaks.get(one.pid, 0))
         together[0] = max(together[0], total)
         time.sleep(0.1)
+
+
+def with_children(process: psutil.Process) -> list[psutil.Process]:
+    """A process and those that it started; none once it has ended."""
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
 
 
 if __name__ == "__main__":
