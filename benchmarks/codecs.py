@@ -48,7 +48,7 @@ class Case:
     name: str
     codec: Codec
     ours: Call
-    library: Call
+    bare: Call
     fitting: Call
     amount: float  # pictures, or seconds of signal
     unit: str
@@ -59,7 +59,7 @@ class Measured:
     """Seconds a call; ratios of pairs."""
 
     ours_s: float
-    library_s: float
+    bare_s: float
     fitting_s: float
     ratio: Median
     num_pairs: int
@@ -77,7 +77,7 @@ def main() -> None:
                 name, section.model_validate(yaml.safe_load((ROOT / f"conf/codec/{name}.yaml").read_text()))
             )
             measured = measure(case, arguments.pairs if name in DEMO else arguments.full_pairs)
-            progress(f"{name}: ours {measured.ours_s:.4f} s, library {measured.library_s:.4f} s")
+            progress(f"{name}: ours {measured.ours_s:.4f} s, library {measured.bare_s:.4f} s")
             rows.append(_row(case, measured))
     write_block("codecs", "codecs.py", sys.argv[1:], report(rows, imports))
 
@@ -98,7 +98,7 @@ def make_case(name: str, settings: ImageCodec | AudioCodec | VideoCodec) -> Case
         picture: Picture = draw.integers(0, 256, (settings.resolution, settings.resolution, 3), dtype=np.uint8)
         large: Picture = draw.integers(0, 256, (*PICTURE_PIXELS, 3), dtype=np.uint8)
         pixels = to_network(picture[None])
-        library: Call = lambda: model.encode(pixels).image_tokens  # noqa: E731
+        bare: Call = lambda: model.encode(pixels).image_tokens  # noqa: E731
         signal: Any = picture
         fitting: Call = lambda: square(large, settings.resolution, settings.resample)  # noqa: E731
         amount, unit = 1.0, "picture"
@@ -106,7 +106,7 @@ def make_case(name: str, settings: ImageCodec | AudioCodec | VideoCodec) -> Case
         samples = draw.normal(0, 0.1, round(SOUND_S * settings.sample_rate_hz)).astype(np.float32)
         values = torch.from_numpy(samples)[None, None]
         bandwidth = model.config.target_bandwidths[-1]
-        library = lambda: model.encode(values, bandwidth=bandwidth).audio_codes[0, 0].T  # noqa: E731
+        bare = lambda: model.encode(values, bandwidth=bandwidth).audio_codes[0, 0].T  # noqa: E731
         signal = Sound(samples[None], settings.sample_rate_hz)
         stereo = draw.normal(0, 0.1, (2, round(SOUND_S * SOUND_HZ))).astype(np.float32)
         fitting = lambda: soxr.resample(stereo.mean(axis=0), SOUND_HZ, settings.sample_rate_hz)  # noqa: E731
@@ -115,17 +115,17 @@ def make_case(name: str, settings: ImageCodec | AudioCodec | VideoCodec) -> Case
         num_frames = CLIP_STEPS * settings.tubelet[0]
         frames = draw.integers(0, 256, (num_frames, settings.resolution, settings.resolution, 3), dtype=np.uint8)
         tensors = to_network(frames)[None]
-        library = lambda: library_video(model, tensors)  # noqa: E731
+        bare = lambda: bare_video(model, tensors)  # noqa: E731
         signal = Clip(frames, settings.frame_rate)
         large_frames = draw.integers(0, 256, (num_frames, *PICTURE_PIXELS, 3), dtype=np.uint8)
         fitting = lambda: [square(frame, settings.resolution, settings.resample) for frame in large_frames]  # noqa: E731
         amount, unit = CLIP_STEPS * settings.step_s, "s of video"
     ours: Call = lambda: codec.encode(signal)  # noqa: E731
-    require_same_codes(codec, ours(), library())
-    return Case(name, codec, ours, library, fitting, amount, unit)
+    require_same_codes(codec, ours(), bare())
+    return Case(name, codec, ours, bare, fitting, amount, unit)
 
 
-def library_video(model: Any, frames: torch.Tensor) -> torch.Tensor:
+def bare_video(model: Any, frames: torch.Tensor) -> torch.Tensor:
     """Codes of a clip as the modules of transformers give them; with one codebook by Emu3VQVAE.encode itself."""
     if not hasattr(model.quantize, "layers"):
         return model.encode(frames, image_sizes=[[10**6, 10**6]]).image_tokens[0]
@@ -141,14 +141,12 @@ def require_same_codes(codec: Codec, ids: np.ndarray, codes: torch.Tensor) -> No
 
 def measure(case: Case, num_pairs: int) -> Measured:
     """Interleaved pairs of both arms."""
-    once = seconds_of(case.library, 1)  # also the warm-up: make_case has called both
+    once = seconds_of(case.bare, 1)  # also the warm-up: make_case has called both
     repeats = max(1, round(MIN_ARM_S / once))
-    pairs = list(
-        interleaved(num_pairs, lambda: seconds_of(case.ours, repeats), lambda: seconds_of(case.library, repeats))
-    )
+    pairs = list(interleaved(num_pairs, lambda: seconds_of(case.ours, repeats), lambda: seconds_of(case.bare, repeats)))
     fitting_s = statistics.median(seconds_of(case.fitting, 1) for _ in range(5))
-    ours, library = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return Measured(ours, library, fitting_s, median_of([a / b for a, b in pairs]), num_pairs)
+    ours, bare = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return Measured(ours, bare, fitting_s, median_of([a / b for a, b in pairs]), num_pairs)
 
 
 def seconds_of(call: Call, repeats: int) -> float:
@@ -169,7 +167,7 @@ def _row(case: Case, measured: Measured) -> str:
     speed = f"{case.amount / measured.ours_s:.3g}"
     return (
         f"| {case.name} | {case.amount:.3g} {case.unit} | {len(case.ours())} | {measured.ours_s * 1000:.1f} | "
-        f"{measured.library_s * 1000:.1f} | {measured.ratio.text()}, {verdict(measured.ratio, GOAL_RATIO)} | "
+        f"{measured.bare_s * 1000:.1f} | {measured.ratio.text()}, {verdict(measured.ratio, GOAL_RATIO)} | "
         f"{speed} {'a second' if case.unit == 'picture' else 'x real time'} | {measured.fitting_s * 1000:.1f} | "
         f"{measured.num_pairs} |"
     )

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from mmhydra.config.tokens import Modality
 
 CAMERAS = ("front", "front_left", "front_right", "back", "back_left", "back_right")
+CAMERA_PARTS = tuple(f"camera_{name}" for name in CAMERAS)  # what records and fields call them
 CAMERA_TOKENS = tuple(f"<|camera_{name}|>" for name in CAMERAS)
 IMAGE_PLACEHOLDER = "<|image|>"  # in interleaved text
 IMAGE_START, IMAGE_END = "<|image_start|>", "<|image_end|>"
@@ -39,10 +40,8 @@ FIELDS: dict[str, Field] = {
     "captioned_audio": Field("audio", ("audio", "text"), ("audio", "captions"), opened=True, closed=True),
     "video": Field("video", ("video",), ("video",), opened=True, closed=True),
     "captioned_video": Field("video", ("video", "text"), ("video", "captions"), opened=True, closed=True),
-    "cameras": Field(
-        "video", ("video",), tuple(f"camera_{name}" for name in CAMERAS), opened=True, closed=True, needs=CAMERA_TOKENS
-    ),
-    **{f"camera_{name}": Field("video", ("video",), (f"camera_{name}",), opened=True) for name in CAMERAS},
+    "cameras": Field("video", ("video",), CAMERA_PARTS, opened=True, closed=True, needs=CAMERA_TOKENS),
+    **{part: Field("video", ("video",), (part,), opened=True) for part in CAMERA_PARTS},
 }
 
 

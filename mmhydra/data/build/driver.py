@@ -78,7 +78,7 @@ class _Driver:
         """Fills a folder, which may hold what an earlier start left."""
         self.has_built = True
         recipe = self._config.dataset
-        records = building / "work" / "records" if recipe.generate else Path(recipe.records_dir or ".").absolute()
+        records = building / "stages" / "records" if recipe.generate else Path(recipe.records_dir or ".").absolute()
         context = Context(recipe, self._config.tokens, records, building)
         manifest = finished(context, self._settings)
         if manifest is None:

@@ -1,27 +1,17 @@
-"""JSON lines of the work folder."""
+"""JSON lines of a build's stages."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmhydra.files import sync
+from mmhydra.files import write_parts
 
 
 def write_lines(path: Path, documents: Iterable[dict[str, Any]]) -> None:
     """Writes lines as they come, no more than one in memory; the file gets its name when all are on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.writelines(line_of(document) for document in documents)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync(path.parent)
+    write_parts(path, map(line_of, documents))
 
 
 def line_of(document: dict[str, Any]) -> bytes:

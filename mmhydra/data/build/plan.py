@@ -40,7 +40,7 @@ class Context:
     @property
     def work(self) -> Path:
         """Files that only the build needs."""
-        return self.building / "work"
+        return self.building / "stages"
 
     @property
     def tokenizer(self) -> Path | None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmhydra.data.demo.clips import captioned_clips
-from mmhydra.data.demo.library import Module, choose_modules
 from mmhydra.data.demo.pictures import captioned_pictures, illustrated_texts
 from mmhydra.data.demo.record_file import MADE_AT, write_lines
 from mmhydra.data.demo.road import road_scenes
 from mmhydra.data.demo.sounds import described_sounds
+from mmhydra.data.demo.stdlib import Module, choose_modules
 
 CODE, DOCS = "stdlib_code", "stdlib_docs"
 LIBRARY_LICENSE = "PSF-2.0"

@@ -10,19 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from mmhydra.config.forms import CAMERA_PARTS
 from mmhydra.data.demo.drawing import COLORS, RGB
 from mmhydra.data.demo.record_file import record
 from mmhydra.data.demo.video_file import write_video
 
 SCENES = "cameras"
-CAMERAS = (
-    "camera_front",
-    "camera_front_left",
-    "camera_front_right",
-    "camera_back",
-    "camera_back_left",
-    "camera_back_right",
-)
 WIDTH, HEIGHT = 96, 64  # pixels
 FRAME_RATE = 4  # frames/s
 _HORIZON = 26  # pixels from the top
@@ -55,7 +48,7 @@ def road_scenes(folder: Path, num_scenes: int) -> Iterator[dict[str, Any]]:
         event = list(_EVENTS)[index % len(_EVENTS)]
         drive = Drive(dice.choice(list(_SKIES)), event, dice.choice(("red", "blue", "white", "yellow", "orange")))
         num_frames = dice.choice((4, 6, 8))
-        paths = {camera: f"road/{index:05d}_{camera}.mp4" for camera in CAMERAS}
+        paths = {camera: f"road/{index:05d}_{camera}.mp4" for camera in CAMERA_PARTS}
         for camera, path in paths.items():
             frames = [_frame(drive, camera, k / FRAME_RATE, k / (num_frames - 1)) for k in range(num_frames)]
             write_video(folder / path, np.stack(frames), FRAME_RATE)

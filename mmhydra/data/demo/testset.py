@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmhydra.config.forms import CAMERA_PARTS
 from mmhydra.data.demo import testset_media as media
 from mmhydra.data.records.batches import MAX_LINE_BYTES
-from mmhydra.data.records.record import CAMERAS
 
 ACCEPTED = "accepted"
 TESTSET_FILES = ("*.jsonl", "*.jsonl.gz", "*.parquet")
@@ -244,7 +244,7 @@ def _good_videos(w: _Writer) -> None:
         w.record(ACCEPTED, w.fields("text video", data_paths=paths, metadata={"title": format}))
     for scene in range(2):
         cameras: dict[str, list[str]] = {}
-        for number, camera in enumerate(CAMERAS):
+        for number, camera in enumerate(CAMERA_PARTS):
             pictures = media.frames(60 + 10 * scene + number, 4)
             names = [f"scene_{scene}/{camera}_{index}.png" for index in range(4)]
             cameras[camera] = [w.file(n, media.image_file(p)) for n, p in zip(names, pictures, strict=True)]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import regex  # type: ignore[import-untyped]  # knows Unicode's classes; re does not
 
-from mmhydra.data.records.record import IMAGE_PLACEHOLDER
+from mmhydra.config.forms import IMAGE_PLACEHOLDER
 
 # Scripts without spaces between words: Han, kana, Thai, Lao, Myanmar, Khmer.
 UNSPACED = (

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from mmhydra.config.forms import IMAGE_PLACEHOLDER
 from mmhydra.data.records.reasons import BadRecord
-from mmhydra.data.records.record import IMAGE_PLACEHOLDER, Caption, Record
+from mmhydra.data.records.record import Caption, Record
 
 __all__ = ["Budget", "Caption", "Clip", "LoadedRecord", "Picture", "Sound"]
 

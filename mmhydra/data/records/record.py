@@ -7,17 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
+from mmhydra.config.forms import CAMERA_PARTS, IMAGE_PLACEHOLDER
+
 MODALITIES = ("text", "image", "audio", "video")
-CAMERAS = (
-    "camera_front",
-    "camera_front_left",
-    "camera_front_right",
-    "camera_back",
-    "camera_back_left",
-    "camera_back_right",
-)
-CLIPS = ("video", *CAMERAS)  # keys of data_paths that hold a video, or the images that are its frames
-IMAGE_PLACEHOLDER = "<|image|>"  # where in the text an image stands
+CLIPS = ("video", *CAMERA_PARTS)  # keys of data_paths that hold a video, or the images that are its frames
 
 
 class _Part(BaseModel):

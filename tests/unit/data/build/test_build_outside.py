@@ -97,7 +97,7 @@ def test_a_finished_dataset_needs_no_weights_any_more(with_weights, trained, tmp
 
 
 def test_weights_that_are_not_there_leave_what_was_done(with_weights, tmp_path):
-    left = tmp_path / ".tiny.building" / "work" / "build.json"
+    left = tmp_path / ".tiny.building" / "stages" / "build.json"
     left.parent.mkdir(parents=True)
     write_json(left, {})
     with pytest.raises(BuildError, match=r"codecs.image.weights: nothing to read at .*vq.pt; give a folder"):

@@ -63,7 +63,7 @@ def test_only_rejects(config_of, tmp_path):
     write_jsonl(tmp_path / "notes.jsonl", [text_record("note", sentence(1))])
     said = refused(config_of(tmp_path, tmp_path / "data"))
     assert "no record of source web is left of 2: license_not_allowed 1, not_json 1" in said
-    rejects = list((tmp_path / "data").glob(".tiny.building/work/read/web/*.rejects.jsonl"))
+    rejects = list((tmp_path / "data").glob(".tiny.building/stages/read/web/*.rejects.jsonl"))
     assert len(rejects[0].read_text().splitlines()) == 2
 
 
@@ -126,7 +126,7 @@ def test_a_file_that_goes_away_between_reading_and_encoding(command, config_of, 
     with (records / "web-1.jsonl").open("a") as file:
         file.write(json.dumps(paged) + "\n")
     build = command(records, tmp_path / "data")
-    assert build.run_to("work/read/*/*.json", 3)
+    assert build.run_to("stages/read/*/*.json", 3)
     build.stop()
     page.rename(records / "away.txt")
     said = refused(config_of(records, tmp_path / "data"))
@@ -195,7 +195,7 @@ def test_a_full_disk(command, built, records, tmp_path, fsize_bytes):
 def test_a_killed_process(command, built, records, tmp_path):
     data = tmp_path / "data"
     build = command(records, data, "build.processes=2")
-    assert build.run_to("work/read/web/*.json")
+    assert build.run_to("stages/read/web/*.json")
     os.kill(build.workers()[0], signal.SIGKILL)
     code, said = build.wait()
     assert code == 1, said
@@ -207,7 +207,7 @@ def test_a_killed_process(command, built, records, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["work/inputs.json", "work/encode/web/*.json"])
+@pytest.mark.parametrize("moment", ["stages/inputs.json", "stages/encode/web/*.json"])
 def test_control_c(command, built, records, tmp_path, moment):
     data = tmp_path / "data"
     build = command(records, data, "build.processes=2")
@@ -218,7 +218,7 @@ def test_control_c(command, built, records, tmp_path, moment):
     assert said.endswith("stopped; the same command goes on from here\n")
     assert "Traceback" not in said
     assert build.workers() == []
-    if moment.startswith("work/encode"):
+    if moment.startswith("stages/encode"):
         assert command(records, data).wait()[0] == 0
         assert files_of(data / "tiny") == files_of(built)
 
@@ -227,7 +227,7 @@ def test_control_c(command, built, records, tmp_path, moment):
 def test_of_two_builds_at_once_one_waits(command, built, records, tmp_path):
     data = tmp_path / "data"
     first = command(records, data)
-    assert first.run_to("work/read/web/*.json")
+    assert first.run_to("stages/read/web/*.json")
     other = command(records, data, "dataset.name=other", "build.processes=1")  # of another name: no wait
     second = command(records, data)
     codes = [build.process.wait(timeout=60) for build in (first, second, other)]

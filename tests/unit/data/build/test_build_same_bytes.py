@@ -59,11 +59,11 @@ def test_what_is_in_the_folder_and_nothing_else(built):
 
 # What is to be there when a build is killed, in the order of the stages; together they cover all of them.
 MOMENTS = [
-    ("work/inputs.json", 1),
-    ("work/read/web/*.json", 1),
-    ("work/read/web/*.json", 4),
+    ("stages/inputs.json", 1),
+    ("stages/read/web/*.json", 1),
+    ("stages/read/web/*.json", 4),
     ("tokenizer.json", 1),
-    ("work/encode/*/*.json", 2),
+    ("stages/encode/*/*.json", 2),
     ("shards/*.tar", 1),
     ("shards/*.tar", 4),
     ("packs/*.json", 1),
@@ -111,7 +111,7 @@ def is_alive(process: int) -> bool:
 def test_a_build_killed_between_its_last_file_and_its_name(config_of, built, records, tmp_path):
     building = tmp_path / ".tiny.building"
     shutil.copytree(built, building)
-    (building / "work" / "read").mkdir(parents=True)  # as its removal may leave it
+    (building / "stages" / "read").mkdir(parents=True)  # as its removal may leave it
     lines = []
     build_dataset(config_of(records, tmp_path), lines.append)
     assert lines == []
@@ -136,14 +136,14 @@ def test_halves_of_files_are_removed(command, built, records, tmp_path):
 @pytest.mark.parametrize("rubbish", ["link", "settings"])
 def test_rubbish_in_the_building_folder(config_of, built, records, tmp_path, rubbish):
     building = tmp_path / ".tiny.building"
-    (building / "work").mkdir(parents=True)
+    (building / "stages").mkdir(parents=True)
     if rubbish == "link":
         (tmp_path / "precious").mkdir()
         (tmp_path / "precious" / "file").write_text("kept")
         (building / "packs").symlink_to(tmp_path / "precious")
         (building / "tokenizer.json").write_text("{}")
     else:
-        (building / "work" / "build.json").write_text('{"builder_version": ')
+        (building / "stages" / "build.json").write_text('{"builder_version": ')
     lines = []
     build_dataset(config_of(records, tmp_path), lines.append)
     assert "is left of another build: starting anew" in lines[0]
@@ -155,7 +155,7 @@ def test_rubbish_in_the_building_folder(config_of, built, records, tmp_path, rub
 def test_a_changed_recipe_starts_anew(command, config_of, records, tmp_path):
     data = tmp_path / "data"
     build = command(records, data)
-    assert build.run_to("work/encode/*/*.json")
+    assert build.run_to("stages/encode/*/*.json")
     build.stop()
     lines = []
     manifest = build_dataset(config_of(records, data, "dataset.seed=2", "dataset.name=tiny"), lines.append)
@@ -167,7 +167,7 @@ def test_changed_records_are_refused_with_the_cure(command, config_of, tmp_path)
     records = write_records(tmp_path / "records", 300)
     data = tmp_path / "data"
     build = command(records, data)
-    assert build.run_to("work/read/web/*.json")
+    assert build.run_to("stages/read/web/*.json")
     build.stop()
     with (records / "web-1.jsonl").open("a") as file:
         file.write(json.dumps({"one": "more"}) + "\n")

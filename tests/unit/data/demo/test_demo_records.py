@@ -15,9 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from mmhydra.config.forms import CAMERA_PARTS
 from mmhydra.data.demo.drawing import COLORS, PLACES, RADII
 from mmhydra.data.demo.records import DemoSettings, write_records
-from mmhydra.data.records.record import CAMERAS, Record
+from mmhydra.data.records.record import Record
 
 SETTINGS = DemoSettings(corpus_mb=0.3, media=96)
 SYNTHETIC = ("pictures", "sounds", "clips", "interleaved", "cameras")
@@ -70,7 +71,7 @@ def test_every_record_is_valid_and_its_files_are_there(demo):
         for record in records:
             assert record.metadata.license == ("PSF-2.0" if name.startswith("text") else "CC0-1.0")
             assert record.text
-            for key in ("image", "audio", "video", *CAMERAS, "captions"):
+            for key in ("image", "audio", "video", *CAMERA_PARTS, "captions"):
                 assert all((demo / path).stat().st_size > 0 for path in record.data_paths.get(key))
     assert {name: counts[name] for name in SYNTHETIC} == {
         "pictures": 96, "sounds": 48, "clips": 24, "interleaved": 24, "cameras": 6
@@ -218,9 +219,9 @@ def test_illustrated_texts_have_a_picture_for_each_placeholder(demo):
 def test_six_cameras_see_one_scene(demo):
     scenes = lines(demo, "cameras")
     for line in scenes:
-        assert set(line["data_paths"]) == set(CAMERAS)
+        assert set(line["data_paths"]) == set(CAMERA_PARTS)
         shapes = set()
-        for camera in CAMERAS:
+        for camera in CAMERA_PARTS:
             clip, rate = frames(demo / line["data_paths"][camera])
             shapes.add(clip.shape)
             assert len(clip) / rate == line["metadata"]["duration_seconds"]
@@ -230,7 +231,7 @@ def test_six_cameras_see_one_scene(demo):
     color = re.search(r"A (\w+) car", overtaken["text"])
     assert color
     seen = {}
-    for camera in CAMERAS:
+    for camera in CAMERA_PARTS:
         clip, _ = frames(demo / overtaken["data_paths"][camera])
         near = np.abs(clip.astype(int) - COLORS[color[1]]).max(axis=-1) < 40
         seen[camera] = [k for k, count in enumerate(near.sum(axis=(1, 2))) if count > 100]

@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from mmhydra.data.demo.library import choose_modules, docstrings
+from mmhydra.data.demo.stdlib import choose_modules, docstrings
 
 MODULE = '''"""Top.
 
