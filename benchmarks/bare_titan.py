@@ -28,7 +28,7 @@ from torchtitan.trainer import Trainer
 
 from mmhydra.config.frozen import from_yaml
 from mmhydra.config.schema import RunConfig
-from mmhydra.data.batches import open_split
+from mmhydra.data.stream.batches import open_split
 from mmhydra.titan.build import NoTokenizer
 from mmhydra.titan.dataloader import StreamDataLoader
 from mmhydra.titan.model import model_spec

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mmhydra.data.document import Document, Segment, text_document
-from mmhydra.data.manifest import Manifest, Source, Vocabulary, load_manifest, write_manifest
-from mmhydra.data.packing import first_fit, pack
-from mmhydra.data.sequences import PackedSequences
-from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.packing.pack import first_fit, pack
+from mmhydra.data.packing.sequences import PackedSequences
+from mmhydra.data.shards.document import Document, Segment, text_document
+from mmhydra.data.shards.manifest import Manifest, Source, Vocabulary, load_manifest, write_manifest
+from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.shards.writer import DocumentInfo, ShardWriter
 
 SEQ_LEN, VOCAB_SIZE, TOKENS = 8192, 200_000, 250_000_000
 

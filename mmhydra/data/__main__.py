@@ -13,8 +13,8 @@ from mmhydra.compose.building import build_configs, compose_crawl
 from mmhydra.config.tokens import Tokens
 from mmhydra.data.build.driver import build_dataset
 from mmhydra.data.build.progress import Display, show_built
-from mmhydra.data.manifest import Shard, load_manifest
 from mmhydra.data.records.crawl import render
+from mmhydra.data.shards.manifest import Shard, load_manifest
 from mmhydra.data.verify import verify
 from mmhydra.data.vocabulary import table
 from mmhydra.errors import ExitCode, UserError, refuse

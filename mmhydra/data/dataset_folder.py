@@ -11,8 +11,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from mmhydra.config.frozen import flatten
-from mmhydra.data.manifest import Manifest, load_manifest
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.shards.manifest import Manifest, load_manifest
+from mmhydra.data.shards.reader import TokenShards
 from mmhydra.errors import UserError
 from mmhydra.files import sync
 

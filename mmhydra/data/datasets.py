@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from mmhydra.config.data import Data
 from mmhydra.config.facts import TokenCount
 from mmhydra.config.tokens import Tokens
-from mmhydra.data.manifest import MANIFEST_NAME, Manifest, Vocabulary, load_manifest
+from mmhydra.data.shards.manifest import MANIFEST_NAME, Manifest, Vocabulary, load_manifest
 from mmhydra.errors import UserError
 
 HELDOUT = "heldout"

@@ -13,7 +13,7 @@ from mmhydra.config.data import Data
 from mmhydra.config.tokens import Tokens
 from mmhydra.data.dataset_folder import ready_in
 from mmhydra.data.datasets import load
-from mmhydra.data.manifest import Manifest
+from mmhydra.data.shards.manifest import Manifest
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.paths import short
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from mmhydra.data.codecs import Codec, codec_from_info, save_signal
-from mmhydra.data.document import Document
-from mmhydra.data.manifest import Manifest, load_manifest
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.shards.document import Document
+from mmhydra.data.shards.manifest import Manifest, load_manifest
+from mmhydra.data.shards.reader import TokenShards
 from mmhydra.data.templates import Part, describe, signals, to_text
 from mmhydra.data.vocabulary import Vocabulary, load_tokenizer
 from mmhydra.errors import UserError

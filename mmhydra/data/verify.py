@@ -7,9 +7,10 @@ from concurrent.futures import ProcessPoolExecutor
 from itertools import accumulate
 from pathlib import Path
 
-from mmhydra.data.index import SIDECAR_SUFFIXES, ChunkHasher, ShardError, Sidecars, digest_of, scan
-from mmhydra.data.manifest import Manifest, Shard
-from mmhydra.data.pack import pack_faults
+from mmhydra.data.packing.kept import pack_faults
+from mmhydra.data.shards.index import SIDECAR_SUFFIXES, ShardError, Sidecars, digest_of, scan
+from mmhydra.data.shards.manifest import Manifest, Shard
+from mmhydra.data.storage.chunks import ChunkHasher
 from mmhydra.errors import UserError
 from mmhydra.files import sha256_of_file
 

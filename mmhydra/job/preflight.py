@@ -24,7 +24,7 @@ from typing import Any
 
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import load
-from mmhydra.data.manifest import Shard
+from mmhydra.data.shards.manifest import Shard
 from mmhydra.errors import UserError
 from mmhydra.files import time_of_file_system
 from mmhydra.job.report import NOT_RUN, Check, PreflightError, Report, require_safe
@@ -194,7 +194,7 @@ def _check_space(config: RunConfig, folder: Path) -> str:
 
 def _check_data(config: RunConfig, part: Part) -> str:
     # numpy comes with it; as for torch, a node where it is broken shall say so in its report.
-    from mmhydra.data.index import SIDECAR_SUFFIXES
+    from mmhydra.data.shards.index import SIDECAR_SUFFIXES
 
     folder = Path(config.paths.data)
     manifests = load(config.data, config.tokens, folder)

@@ -16,8 +16,8 @@ from mmhydra.config.differences import differences
 from mmhydra.config.frozen import config_sha256, to_yaml
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import digests
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.prepare import prepare
+from mmhydra.data.shards.manifest import Manifest
 from mmhydra.errors import UserError
 from mmhydra.launch.naming import name_run
 from mmhydra.run.directory import Attempt, RunDirectory

@@ -8,7 +8,7 @@ from mmhydra.checkpoint.stamp import STAMP, CheckpointError, read_stamp
 from mmhydra.checkpoint.verify import config_of, require_same_weights
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import absent, digests, load
-from mmhydra.data.manifest import Manifest
+from mmhydra.data.shards.manifest import Manifest
 from mmhydra.run.identity import Identity, identify
 
 

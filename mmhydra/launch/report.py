@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmhydra.checkpoint.stamp import step_folder
-from mmhydra.data.manifest import Manifest
+from mmhydra.data.shards.manifest import Manifest
 from mmhydra.launch.freeze import Plan
 from mmhydra.launch.progress import Progress, show_end
 from mmhydra.paths import short

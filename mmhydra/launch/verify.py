@@ -13,7 +13,7 @@ from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, tell
 from mmhydra.config.rules import check
 from mmhydra.data.datasets import absent, load, token_counts
-from mmhydra.data.manifest import Manifest
+from mmhydra.data.shards.manifest import Manifest
 from mmhydra.errors import UserError
 
 

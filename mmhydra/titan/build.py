@@ -21,8 +21,8 @@ from mmhydra.checkpoint.stamp import Mesh
 from mmhydra.config.optim import Optim
 from mmhydra.config.parallel import Parallel
 from mmhydra.config.schema import RunConfig
-from mmhydra.data.batches import OpenSplit, open_split
 from mmhydra.data.datasets import HELDOUT, TRAIN
+from mmhydra.data.stream.batches import OpenSplit, open_split
 from mmhydra.run.directory import Attempt
 from mmhydra.titan import cpu
 from mmhydra.titan.checkpointer import StampedCheckpointManager

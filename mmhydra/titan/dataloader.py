@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torchtitan.components.dataloader import BaseDataLoader
 
-from mmhydra.data.batches import OpenSplit, RankBatches
+from mmhydra.data.stream.batches import OpenSplit, RankBatches
 
 
 class StreamDataLoader(BaseDataLoader):

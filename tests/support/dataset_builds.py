@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mmhydra.data.manifest import load_manifest
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.shards.manifest import load_manifest
+from mmhydra.data.shards.reader import TokenShards
 
 # Every folder of groups holds this recipe; what a test needs otherwise it overrides.
 RECIPE = """\

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from mmhydra.data.document import NO_OPENER, Document, Segment
+from mmhydra.data.shards.document import NO_OPENER, Document, Segment
 
 END_ID = 0
 MARK_IDS = (90, 91)  # begin and end a signal

@@ -35,7 +35,7 @@ from torchtitan.trainer import Trainer
 
 from mmhydra.config.frozen import from_yaml
 from mmhydra.config.schema import RunConfig
-from mmhydra.data.sequences import Batch
+from mmhydra.data.packing.sequences import Batch
 from mmhydra.run.directory import Attempt
 from mmhydra.titan.build import trainer_config
 from mmhydra.titan.control import Order

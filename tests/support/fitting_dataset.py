@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from mmhydra.config.schema import RunConfig
-from mmhydra.data.document import text_document
-from mmhydra.data.manifest import Manifest, Source, Vocabulary, write_manifest
-from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
+from mmhydra.data.shards.document import text_document
+from mmhydra.data.shards.manifest import Manifest, Source, Vocabulary, write_manifest
+from mmhydra.data.shards.writer import DocumentInfo, ShardWriter
 from mmhydra.data.vocabulary import Vocabulary as Layout
 
 EMPTY = hashlib.sha256(b"{}").hexdigest()

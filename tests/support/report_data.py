@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.report import totals
 from mmhydra.data.report.examples import Example, MediaExample
-from mmhydra.data.statistics import HISTOGRAMS
+from mmhydra.data.shards.manifest import Manifest
+from mmhydra.data.shards.statistics import HISTOGRAMS
 
 # What a record could say to get out of its place in a page or a card.
 EVIL = (

@@ -29,8 +29,8 @@ from mmhydra.data.build.tally import Tally
 from mmhydra.data.build.tokenizer import make_tokenizer
 from mmhydra.data.build.verdicts import judge_all
 from mmhydra.data.dataset_folder import build_once
-from mmhydra.data.manifest import Manifest, Shard
 from mmhydra.data.records.batches import list_files, scan
+from mmhydra.data.shards.manifest import Manifest, Shard
 from mmhydra.data.vocabulary import Vocabulary
 from mmhydra.paths import short
 

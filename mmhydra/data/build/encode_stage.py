@@ -34,7 +34,7 @@ from mmhydra.data.records.load import load
 from mmhydra.data.records.media import LoadedRecord
 from mmhydra.data.records.reasons import BadRecord
 from mmhydra.data.records.record import Caption, Record
-from mmhydra.data.shard_writer import DocumentInfo
+from mmhydra.data.shards.writer import DocumentInfo
 from mmhydra.data.templates import EncodedMedia, Renderer, Unrenderable
 from mmhydra.data.vocabulary import Vocabulary, load_tokenizer
 from mmhydra.errors import UserError

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmhydra.data.atoms import largest_unit
 from mmhydra.data.build.lines import line_of, read_lines, write_lines
 from mmhydra.data.build.plan import ENCODE, Batch, Context
 from mmhydra.data.build.verdicts import SPLITS, TRAIN
-from mmhydra.data.document import Document, from_json, to_json
-from mmhydra.data.index import token_dtype
-from mmhydra.data.shard_writer import DocumentInfo
+from mmhydra.data.packing.atoms import largest_unit
+from mmhydra.data.shards.document import Document, from_json, to_json
+from mmhydra.data.shards.index import token_dtype
+from mmhydra.data.shards.writer import DocumentInfo
 from mmhydra.files import write_atomic
 
 _OVERHEAD = 2 * 512 + 512 + 128  # bytes a document: two tar headers, padding on average, the header of .npy

@@ -6,8 +6,8 @@ from typing import Any
 
 from mmhydra.data.build.lines import read_lines
 from mmhydra.data.build.plan import ENCODE, EXAMPLE_BATCHES, Batch, Context
-from mmhydra.data.document import Document
 from mmhydra.data.report.examples import Example, MediaExample
+from mmhydra.data.shards.document import Document
 from mmhydra.data.templates import Signal, describe, signals, to_text
 from mmhydra.data.vocabulary import TextTokenizer, Vocabulary
 from mmhydra.files import write_atomic

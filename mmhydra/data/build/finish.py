@@ -13,12 +13,12 @@ from mmhydra.data.build.lines import read_lines, write_lines
 from mmhydra.data.build.plan import ENCODE, READ, Batch, Context, read_counts
 from mmhydra.data.build.tally import Tally
 from mmhydra.data.build.verdicts import Verdicts
-from mmhydra.data.manifest import CodecInfo, Manifest, Shard, Source, write_manifest
-from mmhydra.data.manifest import Vocabulary as VocabularyInfo
-from mmhydra.data.pack import ensure_pack
+from mmhydra.data.packing.kept import ensure_pack
 from mmhydra.data.report import CARD_NAME, REPORT_NAME
 from mmhydra.data.report.card import write_card
 from mmhydra.data.report.page import write_report
+from mmhydra.data.shards.manifest import CodecInfo, Manifest, Shard, Source, write_manifest
+from mmhydra.data.shards.manifest import Vocabulary as VocabularyInfo
 from mmhydra.data.vocabulary import TextTokenizer, Vocabulary, load_tokenizer, vocabulary_digest
 
 REJECTS = "rejects"

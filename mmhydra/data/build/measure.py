@@ -3,9 +3,9 @@
 import numpy as np
 
 from mmhydra.data.build.tally import Tally
-from mmhydra.data.document import Document
 from mmhydra.data.records.media import LoadedRecord
-from mmhydra.data.shard_writer import DocumentInfo
+from mmhydra.data.shards.document import Document
+from mmhydra.data.shards.writer import DocumentInfo
 from mmhydra.data.vocabulary import Vocabulary
 
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mmhydra.config.dataset import BuildConfig
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.report import CARD_NAME, REPORT_NAME
+from mmhydra.data.shards.manifest import Manifest
 from mmhydra.paths import short
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from mmhydra.data.build.encoded import read_documents, splits_and_sizes
 from mmhydra.data.build.plan import Batch, Context
 from mmhydra.data.build.verdicts import SPLITS
-from mmhydra.data.manifest import Shard
-from mmhydra.data.shard_writer import ShardWriter
+from mmhydra.data.shards.manifest import Shard
+from mmhydra.data.shards.writer import ShardWriter
 from mmhydra.data.vocabulary import Vocabulary
 from mmhydra.files import read_object, write_json
 

@@ -12,8 +12,8 @@ from mmhydra.data.build.pool import wait_for_orphans
 from mmhydra.data.build.recipe import input_files
 from mmhydra.data.demo.records import DemoSettings, write_records
 from mmhydra.data.demo.testset import write_testset
-from mmhydra.data.manifest import Manifest, ManifestError, load_manifest
 from mmhydra.data.records.batches import RecordFileError
+from mmhydra.data.shards.manifest import Manifest, ManifestError, load_manifest
 from mmhydra.files import read_object, sha256_of_file, sync, write_json
 from mmhydra.paths import short
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mmhydra.data.statistics import HISTOGRAMS, FilterCount, Histogram, SourceStatistics, add
+from mmhydra.data.shards.statistics import HISTOGRAMS, FilterCount, Histogram, SourceStatistics, add
 
 _FLAT = ("rejected", "documents", "loss_tokens", "templates", "languages", "licenses", "pii")
 

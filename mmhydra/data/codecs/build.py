@@ -10,7 +10,7 @@ from mmhydra.data.codecs.identity import CodecSettings
 from mmhydra.data.codecs.image import JanusImageCodec
 from mmhydra.data.codecs.protocol import Codec, CodecError
 from mmhydra.data.codecs.video import Emu3VideoCodec
-from mmhydra.data.manifest import CodecInfo
+from mmhydra.data.shards.manifest import CodecInfo
 from mmhydra.data.weight_files import WEIGHTS_VARIABLE, find_weights
 
 _SECTIONS: dict[str, type[CodecSettings]] = {

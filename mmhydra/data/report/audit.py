@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.report import totals
 from mmhydra.data.report.charts import Bar, bars, legend
 from mmhydra.data.report.markup import Html, count, element, percent, table
 from mmhydra.data.report.parts import MOST_BARS, by_source, counted, largest, pair, plot, section
+from mmhydra.data.shards.manifest import Manifest
 
 
 def personal_data(manifest: Manifest) -> Html:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mmhydra.config.codecs import UNTRAINED
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.report import REPORT_NAME, totals
 from mmhydra.data.report.examples import Example, MediaExample
 from mmhydra.data.report.facts import commands, id_ranges, limits, warning
 from mmhydra.data.report.markup import NOTHING, count, percent, shown, size
+from mmhydra.data.shards.manifest import Manifest
 from mmhydra.files import write_atomic
 
 MAX_EXAMPLE_CHARACTERS = 1500

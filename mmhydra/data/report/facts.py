@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.report.totals import chain, untrained
+from mmhydra.data.shards.manifest import Manifest
 
 _LIMITS = (
     "Licenses are what the records' metadata says; nobody has looked them up. Languages are what the language filter "

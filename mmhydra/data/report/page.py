@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmhydra.config.codecs import UNTRAINED
-from mmhydra.data.manifest import CodecInfo, Manifest
 from mmhydra.data.report import totals
 from mmhydra.data.report.examples import MAX_EMBEDDED_BYTES, Example, MediaExample, data_uri, media_type
 from mmhydra.data.report.facts import commands, limits, warning
 from mmhydra.data.report.markup import Html, count, element, join, percent, short, size
 from mmhydra.data.report.sections import SECTIONS
+from mmhydra.data.shards.manifest import CodecInfo, Manifest
 from mmhydra.files import write_atomic
 
 _STYLE = Path(__file__).with_name("page.css").read_text(encoding="utf-8")

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from mmhydra.data.manifest import Manifest, Source
 from mmhydra.data.report import totals
 from mmhydra.data.report.charts import Bar, bars, bin_name, columns, legend
 from mmhydra.data.report.markup import Html, count, element, join, percent, table
+from mmhydra.data.shards.manifest import Manifest, Source
 
 MOST_BARS = 20  # of a plot; the table beside it has all rows
 HISTOGRAM_TITLES = {

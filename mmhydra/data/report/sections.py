@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.report import totals
 from mmhydra.data.report.audit import funnel, personal_data, rejects
 from mmhydra.data.report.charts import Bar, bars, legend
@@ -18,6 +17,7 @@ from mmhydra.data.report.parts import (
     plot,
     section,
 )
+from mmhydra.data.shards.manifest import Manifest
 
 MOST_SHARDS = 200
 _ALIGNMENT: dict[str, tuple[str, tuple[float, float] | None]] = {  # what it means, and where values should lie

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.records.reasons import REASONS
-from mmhydra.data.statistics import HISTOGRAMS, FilterCount, Histogram, SourceStatistics, add
+from mmhydra.data.shards.manifest import Manifest
+from mmhydra.data.shards.statistics import HISTOGRAMS, FilterCount, Histogram, SourceStatistics, add
 
 SHOWN_MODALITIES = ("text", "image", "audio", "video", "special")  # what carries no meaning comes last
 UNREADABLE, REPEATED, NOT_RENDERED = "broken or unusable", "repeated unique_id", "not rendered"

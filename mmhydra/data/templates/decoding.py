@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmhydra.config.forms import CAMERA_TOKENS
-from mmhydra.data.document import Document
+from mmhydra.data.shards.document import Document
 from mmhydra.data.vocabulary import TextTokenizer, Vocabulary
 
 

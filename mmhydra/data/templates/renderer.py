@@ -20,7 +20,7 @@ from mmhydra.config.forms import (
     parse,
 )
 from mmhydra.config.templates import Template, takes
-from mmhydra.data.document import Document
+from mmhydra.data.shards.document import Document
 from mmhydra.data.templates import timing
 from mmhydra.data.templates.draw import draw
 from mmhydra.data.templates.media import Caption, EncodedMedia, Unrenderable

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mmhydra.data.document import NO_OPENER, Document, Segment
+from mmhydra.data.shards.document import NO_OPENER, Document, Segment
 from mmhydra.data.templates.media import Unrenderable
 from mmhydra.data.vocabulary import TextTokenizer, Vocabulary, VocabularyError
 

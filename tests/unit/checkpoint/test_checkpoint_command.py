@@ -14,7 +14,7 @@ import mmhydra
 from mmhydra.checkpoint.__main__ import main
 from mmhydra.checkpoint.stamp import read_stamp
 from mmhydra.config.schema import RunConfig
-from mmhydra.data.manifest import Manifest, Source, write_manifest
+from mmhydra.data.shards.manifest import Manifest, Source, write_manifest
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import webdataset
 
-from mmhydra.data.document import Document, text_document
-from mmhydra.data.manifest import Manifest, Source, Vocabulary, write_manifest
-from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
+from mmhydra.data.shards.document import Document, text_document
+from mmhydra.data.shards.manifest import Manifest, Source, Vocabulary, write_manifest
+from mmhydra.data.shards.writer import DocumentInfo, ShardWriter
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ import yaml
 
 from mmhydra.config.data import Data, Source
 from mmhydra.config.tokens import Tokens
-from mmhydra.data.batches import RankBatches, open_split
 from mmhydra.data.datasets import DataError, load, token_counts
-from mmhydra.data.manifest import ManifestError, write_manifest
+from mmhydra.data.shards.manifest import ManifestError, write_manifest
+from mmhydra.data.stream.batches import RankBatches, open_split
 from mmhydra.paths import config_dir
 
 

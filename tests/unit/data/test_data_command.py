@@ -22,11 +22,11 @@ from mmhydra.data.__main__ import main
 from mmhydra.data.build.progress import Display
 from mmhydra.data.demo.testset import ACCEPTED, write_testset
 from mmhydra.data.filters.reasons import FILTER_REASONS
-from mmhydra.data.manifest import load_manifest
 from mmhydra.data.prepare import BuildFailed, prepare
 from mmhydra.data.records.reasons import MEDIA_REASONS, RECORD_REASONS
 from mmhydra.data.report import totals
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.shards.manifest import load_manifest
+from mmhydra.data.shards.reader import TokenShards
 
 
 @pytest.fixture(scope="module")

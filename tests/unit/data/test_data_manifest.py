@@ -5,7 +5,7 @@ import os
 import pytest
 from pydantic import ValidationError
 
-from mmhydra.data.manifest import CodecInfo, Manifest, ManifestError, Shard, load_manifest, write_manifest
+from mmhydra.data.shards.manifest import CodecInfo, Manifest, ManifestError, Shard, load_manifest, write_manifest
 from mmhydra.errors import UserError
 
 DOCUMENTS = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10]]

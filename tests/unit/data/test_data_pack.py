@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from documents import marked, mixed_document
 
-from mmhydra.data import pack as pack_module
-from mmhydra.data.pack import ensure_pack
-from mmhydra.data.packing import pack
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.packing import kept as pack_module
+from mmhydra.data.packing.kept import ensure_pack
+from mmhydra.data.packing.pack import pack
+from mmhydra.data.shards.reader import TokenShards
 
 DOCUMENTS = [[1] * length for length in (3, 9, 30, 2, 14, 1)] + [mixed_document(("text", 4), *marked("audio", 12, 2))]
 NAMES = ["web-train-16.edges.npy", "web-train-16.json", "web-train-16.pieces.npy"]
@@ -114,8 +114,8 @@ def test_where_it_cannot_be_kept_it_is_made_in_memory_and_said_once(made, capsys
 ENSURE = """
 import sys
 from pathlib import Path
-from mmhydra.data.manifest import load_manifest
-from mmhydra.data.pack import ensure_pack
+from mmhydra.data.shards.manifest import load_manifest
+from mmhydra.data.packing.kept import ensure_pack
 folder = Path(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -144,8 +144,8 @@ def test_several_processes_at_once(made):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mmhydra.data import pack
-from mmhydra.data.manifest import load_manifest
+from mmhydra.data.packing import kept as pack
+from mmhydra.data.shards.manifest import load_manifest
 write, calls = pack.write_atomic, []
 def write_or_die(path, content):
     calls.append(path)

@@ -6,12 +6,12 @@ from documents import documents, marked, mixed_document
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmhydra.data.atoms import largest_unit
 from mmhydra.data.datasets import DataError
-from mmhydra.data.document import NO_OPENER
-from mmhydra.data.packing import DOCUMENT, LENGTH, OFFSET, OPENER, first_fit, pack
-from mmhydra.data.sequences import IGNORE_INDEX, PackedSequences
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.packing.atoms import largest_unit
+from mmhydra.data.packing.pack import DOCUMENT, LENGTH, OFFSET, OPENER, first_fit, pack
+from mmhydra.data.packing.sequences import IGNORE_INDEX, PackedSequences
+from mmhydra.data.shards.document import NO_OPENER
+from mmhydra.data.shards.reader import TokenShards
 
 NO = IGNORE_INDEX
 

@@ -12,11 +12,11 @@ from documents import documents, marked, mixed_document
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmhydra.data.document import NO_OPENER, Document, Segment, text_document
-from mmhydra.data.index import ShardError, scan
-from mmhydra.data.manifest import ManifestError
-from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.shards.document import NO_OPENER, Document, Segment, text_document
+from mmhydra.data.shards.index import ShardError, scan
+from mmhydra.data.shards.manifest import ManifestError
+from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.shards.writer import DocumentInfo, ShardWriter
 
 TEXTS = [[1, 2, 3], [4], [], [5, 6], [7, 8, 9, 10], [11] * 40]
 MIXED = mixed_document(("text", 3), *marked("audio", 8, 2), ("text", 2, 1, False))
@@ -305,8 +305,8 @@ def test_an_exception_leaves_no_half_shard(tmp_path):
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from mmhydra.data.document import text_document
-from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
+from mmhydra.data.shards.document import text_document
+from mmhydra.data.shards.writer import DocumentInfo, ShardWriter
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:

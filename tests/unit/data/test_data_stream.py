@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmhydra.data.mixture import BLOCK, Mixture
-from mmhydra.data.permutation import derive_key, permute
-from mmhydra.data.sequences import Sample
-from mmhydra.data.stream import SampleRef, Stream, batch_slice
+from mmhydra.data.packing.sequences import Sample
+from mmhydra.data.stream.mixture import BLOCK, Mixture
+from mmhydra.data.stream.permutation import derive_key, permute
+from mmhydra.data.stream.stream import SampleRef, Stream, batch_slice
 from mmhydra.errors import UserError
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from documents import marked, mixed_document
 
-from mmhydra.data.pack import ensure_pack
+from mmhydra.data.packing.kept import ensure_pack
 from mmhydra.data.verify import verify, verify_shards, verify_vocabulary
 
 DOCUMENTS = [[1, 2, 3], [4], [5, 6], [7, 8, 9, 10], mixed_document(("text", 3), *marked("audio", 8, 2))]

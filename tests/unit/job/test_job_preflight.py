@@ -19,7 +19,7 @@ import pytest
 from fitting_dataset import write_fitting
 
 from mmhydra.config.frozen import to_yaml
-from mmhydra.data.index import INDEX_SUFFIX
+from mmhydra.data.shards.index import INDEX_SUFFIX
 from mmhydra.job import preflight, report
 from mmhydra.job.report import Check, PreflightError, Report, read_reports
 from mmhydra.run.directory import Attempt, RunDirectory

@@ -19,7 +19,7 @@ from mmhydra.data.build.recipe import settings_of
 from mmhydra.data.build.start import start
 from mmhydra.data.codecs import build_codec
 from mmhydra.data.dataset_folder import DatasetError
-from mmhydra.data.manifest import load_manifest
+from mmhydra.data.shards.manifest import load_manifest
 from mmhydra.data.vocabulary.huggingface import train_bpe
 from mmhydra.data.weight_files import weight_files
 from mmhydra.files import sha256_of_file, write_json

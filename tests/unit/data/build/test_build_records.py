@@ -13,8 +13,8 @@ from mmhydra.data.build.driver import build_dataset
 from mmhydra.data.build.plan import BYTES_PER_BATCH, Batch, Context
 from mmhydra.data.build.read_stage import open_stage
 from mmhydra.data.build.reasons import BUILD_REASONS, known
-from mmhydra.data.manifest import load_manifest
 from mmhydra.data.records.batches import scan
+from mmhydra.data.shards.manifest import load_manifest
 
 DOCUMENT = Path(__file__).resolve().parents[4] / "docs" / "datasets.md"
 

@@ -11,7 +11,7 @@ import pytest
 from dataset_builds import files_of, write_records
 
 from mmhydra.data.build.driver import build_dataset
-from mmhydra.data.manifest import load_manifest
+from mmhydra.data.shards.manifest import load_manifest
 from mmhydra.data.verify import verify
 
 

@@ -9,7 +9,7 @@ import pytest
 from dataset_builds import infos, sentence, text_record, write_jsonl, write_records
 
 from mmhydra.data.build.driver import build_dataset
-from mmhydra.data.manifest import load_manifest
+from mmhydra.data.shards.manifest import load_manifest
 
 
 def test_groups_never_straddle_splits_even_over_sources(config_of, tmp_path):

@@ -12,14 +12,14 @@ from documents import mixed_document
 from mmhydra.config.tokens import Tokens
 from mmhydra.data.build.measure import measure
 from mmhydra.data.build.tally import Tally
-from mmhydra.data.document import Document, text_document
-from mmhydra.data.packing import OPENER, pack
+from mmhydra.data.packing.pack import OPENER, pack
+from mmhydra.data.packing.sequences import IGNORE_INDEX, PackedSequences
 from mmhydra.data.records.media import Clip, LoadedRecord, Sound
 from mmhydra.data.records.record import Record
-from mmhydra.data.sequences import IGNORE_INDEX, PackedSequences
-from mmhydra.data.shard_writer import DocumentInfo
-from mmhydra.data.shards import TokenShards
-from mmhydra.data.statistics import HISTOGRAMS, SourceStatistics
+from mmhydra.data.shards.document import Document, text_document
+from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.shards.statistics import HISTOGRAMS, SourceStatistics
+from mmhydra.data.shards.writer import DocumentInfo
 from mmhydra.data.vocabulary import Vocabulary
 
 INFO = DocumentInfo("a", "web", "", ("text",), "CC0-1.0", "en", "text")

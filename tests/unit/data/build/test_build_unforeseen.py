@@ -70,7 +70,7 @@ def test_a_lost_tokenizer_is_no_reason_to_install_anything(built, tmp_path):
 
 
 def test_nothing_that_is_no_dataset_is_offered_for_removal(built, tmp_path):
-    from mmhydra.data.manifest import ManifestError, load_manifest
+    from mmhydra.data.shards.manifest import ManifestError, load_manifest
 
     for folder in (tmp_path, tmp_path / "nope"):
         with pytest.raises(ManifestError) as caught:

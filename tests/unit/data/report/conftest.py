@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from report_data import manifest_document, moving_gif, png, wav
 
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.report.examples import Example, MediaExample
+from mmhydra.data.shards.manifest import Manifest
 
 NO_BROWSER_KEY = pytest.StashKey[str]()
 _NO_BROWSER = "no chromium on the PATH: apt-get install --no-install-recommends chromium"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from report_data import EVIL, evil_document, evil_examples
 
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.report.page import write_report
+from mmhydra.data.shards.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 

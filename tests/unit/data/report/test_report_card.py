@@ -6,10 +6,10 @@ from typing import Any
 
 from report_data import EVIL, evil_document, evil_examples, minimal_document
 
-from mmhydra.data.manifest import Manifest, load_manifest, write_manifest
 from mmhydra.data.report.card import MAX_EXAMPLE_CHARACTERS, card, write_card
 from mmhydra.data.report.examples import Example, MediaExample
 from mmhydra.data.report.page import report
+from mmhydra.data.shards.manifest import Manifest, load_manifest, write_manifest
 
 
 def read(document: dict[str, Any]) -> Manifest:

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_data import CHAIN, assert_funnel_adds_up, minimal_document
 
-from mmhydra.data.manifest import Manifest
 from mmhydra.data.report import totals
 from mmhydra.data.report.charts import Bar, bars, bin_name, columns, nice_ticks, series_class
 from mmhydra.data.report.examples import media_type
 from mmhydra.data.report.facts import id_ranges
 from mmhydra.data.report.markup import Html, element, escape, percent, short, shown, size
-from mmhydra.data.statistics import SourceStatistics
+from mmhydra.data.shards.manifest import Manifest
+from mmhydra.data.shards.statistics import SourceStatistics
 
 
 def test_numbers_are_short_and_never_claim_nothing_or_all():

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from report_data import EVIL, evil_document, evil_examples, minimal_document
 
-from mmhydra.data.manifest import Manifest, load_manifest, write_manifest
 from mmhydra.data.report.examples import MAX_EMBEDDED_BYTES, Example, MediaExample
 from mmhydra.data.report.page import report, write_report
 from mmhydra.data.report.sections import SECTIONS
+from mmhydra.data.shards.manifest import Manifest, load_manifest, write_manifest
 
 
 class Reader(HTMLParser):

@@ -9,7 +9,7 @@ import yaml
 from mmhydra import paths
 from mmhydra.config.templates import Template, template_problems
 from mmhydra.config.tokens import Tokens
-from mmhydra.data.document import Document
+from mmhydra.data.shards.document import Document
 from mmhydra.data.templates import Renderer, describe
 from mmhydra.data.vocabulary import TextTokenizer, Vocabulary, train_bpe
 

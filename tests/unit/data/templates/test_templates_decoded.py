@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmhydra.data.document import Document, from_json, to_json
+from mmhydra.data.shards.document import Document, from_json, to_json
 from mmhydra.data.templates import EncodedMedia, describe, signals, to_text
 from mmhydra.data.vocabulary import VocabularyError
 

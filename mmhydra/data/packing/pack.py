@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmhydra.data.atoms import AtomRuns, atom_runs
 from mmhydra.data.datasets import DataError
-from mmhydra.data.document import NO_OPENER
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.packing.atoms import AtomRuns, atom_runs
+from mmhydra.data.shards.document import NO_OPENER
+from mmhydra.data.shards.reader import TokenShards
 
 ALGORITHM = 1  # raise it when the same shards would be packed in another way
 MAX_OPEN = 64  # unfinished sequences

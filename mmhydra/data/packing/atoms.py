@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmhydra.config.tokens import MODALITIES
-from mmhydra.data.document import NO_OPENER, Document
-from mmhydra.data.index import FIRST_MEDIA, MODALITY, OPENER, PLACE, UNIT, segment_rows
+from mmhydra.data.shards.document import NO_OPENER, Document
+from mmhydra.data.shards.index import FIRST_MEDIA, MODALITY, OPENER, PLACE, UNIT, segment_rows
 
 _SPECIAL = MODALITIES.index("special")
 

@@ -9,9 +9,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mmhydra.data.document import NO_OPENER
-from mmhydra.data.packing import DOCUMENT, LENGTH, OFFSET, OPENER, Pack
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.packing.pack import DOCUMENT, LENGTH, OFFSET, OPENER, Pack
+from mmhydra.data.shards.document import NO_OPENER
+from mmhydra.data.shards.reader import TokenShards
 
 IGNORE_INDEX = -100  # torch's cross_entropy leaves such labels out
 

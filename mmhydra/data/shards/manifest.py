@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from mmhydra.data.statistics import SourceStatistics
+from mmhydra.data.shards.statistics import SourceStatistics
 from mmhydra.errors import UserError
 from mmhydra.files import write_atomic
 
@@ -38,7 +38,7 @@ class _Frozen(BaseModel):
 
 
 class Shard(_Frozen):
-    """One WebDataset tar. What is derived from it lies beside it: see `mmhydra.data.index`.
+    """One WebDataset tar. What is derived from it lies beside it: see `mmhydra.data.shards.index`.
 
     `sidecars_xxh3` is the hash of those files end to end; `chunk_bytes` the size of the chunks that they hash.
     """

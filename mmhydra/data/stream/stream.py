@@ -10,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmhydra.data.mixture import BLOCK, Mixture
-from mmhydra.data.permutation import derive_key, permute
-from mmhydra.data.sequences import Batch, Sample, Sequences, stack
+from mmhydra.data.packing.sequences import Batch, Sample, Sequences, stack
+from mmhydra.data.stream.mixture import BLOCK, Mixture
+from mmhydra.data.stream.permutation import derive_key, permute
 from mmhydra.errors import UserError
 
 __all__ = ["SampleRef", "Stream", "batch_slice", "permute"]

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mmhydra.data.index import digest_of, npy
-from mmhydra.data.manifest import Manifest
-from mmhydra.data.packing import ALGORITHM, Pack, pack
-from mmhydra.data.shards import TokenShards
+from mmhydra.data.packing.pack import ALGORITHM, Pack, pack
+from mmhydra.data.shards.index import digest_of, npy
+from mmhydra.data.shards.manifest import Manifest
+from mmhydra.data.shards.reader import TokenShards
 from mmhydra.files import read_object, write_atomic
 
 PACKS = "packs"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from fractions import Fraction
 
-from mmhydra.data.permutation import derive_key, permute
+from mmhydra.data.stream.permutation import derive_key, permute
 from mmhydra.errors import UserError
 
 BLOCK = 4096  # draws whose quotas are settled together

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mmhydra.data.chunks import ChunkCheck
-from mmhydra.data.document import Segment
-from mmhydra.data.index import (
+from mmhydra.data.shards.document import Segment
+from mmhydra.data.shards.index import (
     INFO_SUFFIX,
     LOSS,
     PLACE,
@@ -26,8 +25,9 @@ from mmhydra.data.index import (
     segments_from_rows,
     token_dtype,
 )
-from mmhydra.data.manifest import Manifest, Shard
-from mmhydra.data.shard_writer import DocumentInfo, ShardWriter
+from mmhydra.data.shards.manifest import Manifest, Shard
+from mmhydra.data.shards.writer import DocumentInfo, ShardWriter
+from mmhydra.data.storage.chunks import ChunkCheck
 
 __all__ = ["DocumentInfo", "Reading", "ShardError", "ShardWriter", "TokenShards"]
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 from mmhydra.config.data import Data
 from mmhydra.data.datasets import TRAIN
-from mmhydra.data.manifest import load_manifest
-from mmhydra.data.pack import ensure_pack
-from mmhydra.data.sequences import Batch, PackedSequences, PieceRef
-from mmhydra.data.shards import TokenShards
-from mmhydra.data.stream import Stream, batch_slice
+from mmhydra.data.packing.kept import ensure_pack
+from mmhydra.data.packing.sequences import Batch, PackedSequences, PieceRef
+from mmhydra.data.shards.manifest import load_manifest
+from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.stream.stream import Stream, batch_slice
 
 __all__ = ["Batch", "OpenSplit", "RankBatches", "open_split"]
 

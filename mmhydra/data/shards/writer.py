@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from mmhydra.config.tokens import MODALITIES
-from mmhydra.data.document import Document, to_json
-from mmhydra.data.index import (
+from mmhydra.data.shards.document import Document, to_json
+from mmhydra.data.shards.index import (
     DEFAULT_CHUNK_BYTES,
     INFO_SUFFIX,
     SIDECAR_SUFFIXES,
     TOKENS_SUFFIX,
-    ChunkHasher,
     ShardError,
     Sidecars,
     digest_of,
@@ -34,7 +33,8 @@ from mmhydra.data.index import (
     segment_rows,
     token_dtype,
 )
-from mmhydra.data.manifest import Shard
+from mmhydra.data.shards.manifest import Shard
+from mmhydra.data.storage.chunks import ChunkHasher
 from mmhydra.files import sync, write_atomic
 
 OWNER = "mmhydra"
