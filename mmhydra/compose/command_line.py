@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -43,9 +43,16 @@ class Parsed(NamedTuple):
         return [override.input_line or "" for override in self.overrides]
 
 
-def parse(overrides: Sequence[str]) -> Parsed:
+class Parser(Protocol):
+    """What reads an override: Hydra's parser, or one that remembers."""
+
+    def parse_override(self, text: str, /) -> Override:
+        """Raises HydraException, RecursionError, ValueError or TypeError for what is no override."""
+
+
+def parse(overrides: Sequence[str], parser: Parser | None = None) -> Parsed:
     """Raises ConfigError that lists all overrides that are no overrides, and all keys that are set twice."""
-    parser = OverridesParser.create()
+    parser = parser or OverridesParser.create()
     problems: list[Problem] = []
     seen: dict[tuple[str, str | None], Override] = {}
     warnings = []
@@ -78,7 +85,7 @@ def parse(overrides: Sequence[str]) -> Parsed:
     return Parsed(list(seen.values()), warnings)
 
 
-def _no_form(text: str, error: Exception, parser: OverridesParser) -> str:
+def _no_form(text: str, error: Exception, parser: Parser) -> str:
     key, sign, value = text.partition("=")
     if not sign and not text.startswith("~"):
         return "there is no '='"

@@ -18,6 +18,7 @@ from mmhydra.compose.origins import provenance
 from mmhydra.compose.request import LazyProvenance, Request
 from mmhydra.config.explain import Provenance
 from mmhydra.config.problems import ConfigError, Problem
+from mmhydra.config.schema import RunConfig
 from mmhydra.config.typed import COMMAND_KEYS, to_run_config
 from mmhydra.errors import UserError
 
@@ -39,7 +40,7 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Reque
         return from_a_run
     folders = (*config_dirs, *_searched(parsed))
     tree, origins = compose_tree(parsed, config_dirs)
-    return _to_request(tree, parsed, origins, folders)
+    return to_request(tree, parsed, origins, folders)
 
 
 def compose_tree(
@@ -152,7 +153,14 @@ def _differences(
         yield key, "it is gone" if found is _ABSENT else repr(found)
 
 
-def _to_request(tree: dict[str, Any], parsed: Parsed, origins: LazyProvenance, config_dirs: Sequence[Path]) -> Request:
+def to_request(
+    tree: dict[str, Any],
+    parsed: Parsed,
+    origins: LazyProvenance,
+    config_dirs: Sequence[Path],
+    typed: Callable[[dict[str, Any], LazyProvenance], RunConfig] = to_run_config,
+) -> Request:
+    """Types the plain values of a command line; takes the keys of the command out of them. Raises ConfigError."""
     command = {key: tree.pop(key, None) for key in COMMAND_KEYS}
     problems = [
         Problem((key,), f"{command[key]!r}; legal values are {legal}; type {key}={example}", rule="command")
@@ -170,7 +178,7 @@ def _to_request(tree: dict[str, Any], parsed: Parsed, origins: LazyProvenance, c
     if problems:
         raise ConfigError(problems, origins)
     return Request(
-        config=to_run_config(tree, origins),
+        config=typed(tree, origins),
         overrides=tuple(parsed.texts),
         dry_run=command["dry_run"],
         confirm=bool(command["confirm"]),

@@ -1,8 +1,11 @@
 """The run id of a config: known as soon as its data and its initial weights are at hand."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from mmhydra.checkpoint.stamp import STAMP, CheckpointError, read_stamp
 from mmhydra.checkpoint.verify import config_of, require_same_weights
@@ -12,8 +15,15 @@ from mmhydra.data.shards.manifest import Manifest
 from mmhydra.run.identity import Identity, identify
 
 
-def name_run(config: RunConfig, manifests: Mapping[str, Manifest]) -> Identity:
-    """The identity of a run. Raises UserError for a checkpoint to start from that does not fit."""
+def name_run(
+    config: RunConfig,
+    manifests: Mapping[str, Manifest],
+    of_section: Callable[[BaseModel], dict[str, Any]] | None = None,
+) -> Identity:
+    """The identity of a run; `of_section` as in `identify`.
+
+    Raises UserError for a checkpoint to start from that does not fit.
+    """
     vocabulary = {name: manifest.vocabulary.digest for name, manifest in manifests.items()}
     checkpoint = config.checkpoint
     return identify(
@@ -21,6 +31,7 @@ def name_run(config: RunConfig, manifests: Mapping[str, Manifest]) -> Identity:
         digests(manifests),
         _stamp_sha256(checkpoint.init_from, config, vocabulary),
         _extended_sha256(config, vocabulary),
+        of_section,
     )
 
 
@@ -31,12 +42,17 @@ def name_or_reason(config: RunConfig) -> str:
     """
     missing = absent(config.data, Path(config.paths.data))
     if missing:
-        for start in (config.checkpoint.init_from, config.checkpoint.extend_from):
-            if start is not None:
-                read_stamp(Path(start))
+        require_starts(config)
         place = f"{', '.join(missing)} is not in {config.paths.data}"
         return f"pending ({place}{'; the first start builds it' if config.data.builder else ''})"
     return name_run(config, load(config.data, config.tokens, Path(config.paths.data))).run_id
+
+
+def require_starts(config: RunConfig) -> None:
+    """What can be told of the checkpoints that a run starts from before its data is there. Raises CheckpointError."""
+    for start in (config.checkpoint.init_from, config.checkpoint.extend_from):
+        if start is not None:
+            read_stamp(Path(start))
 
 
 def _stamp_sha256(path: str | None, config: RunConfig, vocabulary: dict[str, str]) -> str | None:

@@ -1,7 +1,7 @@
 """Everything that can be told of a request before it costs anything: secrets and rules."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,28 +25,38 @@ def verified(points: Sequence[Sequence[str]], config_dirs: Sequence[Path]) -> li
     requests, faults = [], []
     for number, overrides in enumerate(points, 1):
         try:
-            _refuse_secret_overrides(overrides)
+            refuse_secret_overrides(overrides)
             requests.append(compose(overrides, config_dirs))
             verify(requests[-1])
         except UserError as error:
             faults.append((f"point {number} ({' '.join(overrides)})", error))
-    if len(points) == 1 and faults:
-        raise faults[0][1]
-    if faults:
-        told = "\n".join(f"{point}: {error}" for point, error in faults)
-        raise UserError(f"{len(faults)} of {len(points)} points can't run, so none is started\n{told}")
+    refuse_points(faults, len(points))
     return requests
 
 
-def verify(request: Request) -> None:
+def refuse_points(faults: Sequence[tuple[str, UserError]], num_points: int) -> None:
+    """Raises UserError with all that was found, each under the name of its point; the fault of a single one as it is."""
+    if num_points == 1 and faults:
+        raise faults[0][1]
+    if faults:
+        told = "\n".join(f"{point}: {error}" for point, error in faults)
+        raise UserError(f"{len(faults)} of {num_points} points can't run, so none is started\n{told}")
+
+
+def verify(
+    request: Request,
+    known: Callable[[Request], Facts] | None = None,
+    refuse: Callable[[Request], None] | None = None,
+) -> None:
     """Raises UserError with all problems of a request; prints notes on standard error.
 
-    A dry run whose cluster is only the default prints what another cluster would cure as notes.
+    A dry run whose cluster is only the default prints what another cluster would cure as notes. `known` and `refuse`
+    stand for `facts` and `refuse_secrets`, for whoever knows some of it from other requests.
     """
     for warning in request.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    refuse_secrets(request)
-    problems = check(request.config, facts(request))
+    (refuse or refuse_secrets)(request)
+    problems = check(request.config, (known or facts)(request))
     eased = request.dry_run is not None and not request.cluster_is_explicit
     notes = [problem for problem in problems if problem.is_note or (eased and problem.placement)]
     for note in notes:
@@ -67,7 +77,7 @@ def verify_with_data(request: Request, manifests: Mapping[str, Manifest]) -> Non
 def refuse_secrets(request: Request) -> None:
     """Raises SecretError if a value or an override holds something secret. The secret itself is never printed."""
     leaves = {key: value for key, value in flatten(request.config.model_dump()).items() if isinstance(value, str)}
-    _refuse_secret_overrides(request.overrides)
+    refuse_secret_overrides(request.overrides)
     secrets.refuse(
         finding._replace(place=_with_origin(finding.place, request)) for finding in secrets.find_in_values(leaves)
     )
@@ -76,8 +86,8 @@ def refuse_secrets(request: Request) -> None:
         raise secrets.SecretError(f"{', '.join(names)}: ${{secret:NAME}} is read by trackers alone; type a plain value")
 
 
-def _refuse_secret_overrides(overrides: Sequence[str]) -> None:
-    """Before anything is composed: an error of a wrong value would repeat it."""
+def refuse_secret_overrides(overrides: Sequence[str]) -> None:
+    """Before anything is composed: an error of a wrong value would repeat it. Raises SecretError."""
     named = {f"{override.partition('=')[0].lstrip('+')} ({COMMAND_LINE})": override for override in overrides}
     secrets.refuse(secrets.find_in_values(named))
 

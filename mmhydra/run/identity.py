@@ -5,7 +5,7 @@ The frozen config is hashed, never its difference from today's defaults, so edit
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,22 @@ from mmhydra.config.schema import RunConfig
 RUN_ID_LENGTH = 12
 
 
-def identity_fields(section: BaseModel) -> dict[str, Any]:
-    """The section's values but those that are marked NotIdentity or equal their Legacy value, nested ones likewise."""
+def identity_fields(
+    section: BaseModel, of_nested: Callable[[BaseModel], dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The section's values but those that are marked NotIdentity or equal their Legacy value, nested ones likewise.
+
+    `of_nested` stands for this function on the sections right inside, for whoever knows their values already.
+    """
     chosen = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         legacy = mark_of(field.metadata, Legacy)
-        if mark_of(field.metadata, NotIdentity) is None and (legacy is None or _plain(value) != legacy.value):
-            chosen[name] = _plain(value)
+        if mark_of(field.metadata, NotIdentity) is not None:
+            continue
+        plain = of_nested(value) if of_nested and isinstance(value, BaseModel) else _plain(value)
+        if legacy is None or plain != legacy.value:
+            chosen[name] = plain
     return chosen
 
 
@@ -63,11 +71,18 @@ class Identity:
 
 
 def identify(
-    config: RunConfig, manifests: Mapping[str, str], init_from_sha256: str | None, extends_sha256: str | None = None
+    config: RunConfig,
+    manifests: Mapping[str, str],
+    init_from_sha256: str | None,
+    extends_sha256: str | None = None,
+    of_section: Callable[[BaseModel], dict[str, Any]] | None = None,
 ) -> Identity:
-    """The identity of a config with the digests of its data manifests and of the stamp it starts from."""
+    """The identity of a config with the digests of its data manifests and of the stamp it starts from.
+
+    `of_section` knows the identity fields of sections that other configs have too.
+    """
     document: dict[str, Any] = {
-        "config": identity_fields(config),
+        "config": identity_fields(config, of_section),
         "manifests": dict(sorted(manifests.items())),
         "init_from": init_from_sha256,
     }

@@ -1,0 +1,182 @@
+"""The points of a sweep, each composed, checked, named and in its frozen text, before the first of them starts."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from mmhydra.compose import Request, known_clusters
+from mmhydra.compose.many import Compiler, NotStock, recheck
+from mmhydra.config import secrets
+from mmhydra.config.cluster import Cluster
+from mmhydra.config.facts import Facts, TokenCount
+from mmhydra.config.frozen import config_sha256, flatten, to_yaml
+from mmhydra.config.schema import RunConfig
+from mmhydra.config.shared import OfObjects
+from mmhydra.data.datasets import absent, load, token_counts
+from mmhydra.data.shards.manifest import Manifest
+from mmhydra.errors import UserError
+from mmhydra.launch.naming import name_run, require_starts
+from mmhydra.launch.verify import refuse_points, refuse_secret_overrides, refuse_secrets, verify
+from mmhydra.run.identity import Identity, identity_fields
+
+
+@dataclass(frozen=True)
+class Point:
+    """A run that may start. `text` is what will be frozen as its config.yaml.
+
+    `identity` is None while datasets that it needs are not at hand (`missing`). Points of the same `key` are one run:
+    its folder, its name, and what makes its numbers as far as that is known.
+    """
+
+    request: Request
+    text: bytes
+    sha256: str
+    missing: tuple[str, ...]
+    identity: Identity | None
+    key: tuple[str, str, str]
+
+    @property
+    def run_id(self) -> str | None:
+        """None while its data is not at hand."""
+        return self.key[-1] if self.identity is not None else None
+
+
+class _Data(NamedTuple):
+    missing: tuple[str, ...]
+    manifests: dict[str, Manifest] | None  # None: they are there, and don't fit
+    counts: Mapping[tuple[str, str], TokenCount]
+
+
+class PointCompiler:
+    """Makes points of one sweep one after another, as a single run is made, but for work that is alike.
+
+    The files of conf/ and of the user's folders, the environment, the clusters and the data below paths.data are taken
+    as they are when they are first read.
+    """
+
+    def __init__(self, config_dirs: Sequence[Path] = ()) -> None:
+        self.compiler = Compiler(config_dirs)
+        self._config_dirs = tuple(config_dirs)
+        self._data: OfObjects[_Data] = OfObjects()
+        self._identities: OfObjects[dict[str, Any]] = OfObjects()
+        self._clean: OfObjects[bool] = OfObjects()
+        self._clean_texts: set[str] = set()
+        self._clusters: dict[tuple[Path, ...], dict[str, Cluster]] = {}
+
+    def points(self, points: Sequence[Sequence[str]], *, share: float = 0.01, seed: int = 0) -> list[Point]:
+        """All points, of which a random share is checked against stock composition.
+
+        Raises UserError with all problems of all points, as `verified` does, and NotStock for a mistake of ours.
+        """
+        made, faults = [], []
+        for number, overrides in enumerate(points, 1):
+            try:
+                made.append(self.point(overrides))
+            except UserError as error:
+                faults.append((f"point {number} ({' '.join(overrides)})", error))
+        refuse_points(faults, len(points))
+        self.recheck(made, share=share, seed=seed)
+        return made
+
+    def point(self, overrides: Sequence[str]) -> Point:
+        """One point. Raises UserError, as for a run of its own; prints its notes on standard error."""
+        if not all(map(self._is_clean_text, overrides)):
+            refuse_secret_overrides(overrides)
+        request = self.compiler.compose(overrides)
+        verify(request, self._facts, self._refuse_secrets)
+        config = request.config
+        text = self.compiler.sections.to_yaml(config)
+        data = self._data_of(config)
+        if data.missing:
+            require_starts(config)
+            identity = None
+            run_id = self._provisional(config)
+        else:
+            manifests = data.manifests
+            if manifests is None:  # tells what does not fit
+                manifests = load(config.data, config.tokens, Path(config.paths.data))
+            identity = name_run(config, manifests, self._fields)
+            run_id = identity.run_id
+        key = config.paths.outputs, config.name, run_id
+        return Point(request, text, config_sha256(text), data.missing, identity, key)
+
+    def recheck(self, points: Sequence[Point], *, share: float = 0.01, seed: int = 0) -> None:
+        """Composes a random share of points, at least one, the stock way, and writes and names them so.
+
+        Raises NotStock that names the point and the fields if anything differs.
+        """
+        requests = [point.request for point in points]
+        for index, stock in recheck(requests, self._config_dirs, share=share, seed=seed):
+            point = points[index]
+            config = stock.config
+            told = f"point {index + 1} ({' '.join(point.request.overrides)})"
+            if point.text != to_yaml(config):
+                raise NotStock(f"{told}: its frozen text is not that of its config")
+            if point.identity is not None:
+                manifests = load(config.data, config.tokens, Path(config.paths.data))
+                if point.identity != name_run(config, manifests):
+                    raise NotStock(f"{told}: its identity is not that of its config")
+
+    def _provisional(self, config: RunConfig) -> str:
+        """Stands for the run id while the data is not there: the checkpoints by their paths, the data by its names."""
+        document = {
+            "config": identity_fields(config, self._fields),
+            "starts": [config.checkpoint.init_from, config.checkpoint.extend_from],
+        }
+        return Identity(document).run_id
+
+    def _fields(self, section: BaseModel) -> dict[str, Any]:
+        return self._identities.get(lambda: identity_fields(section), section)
+
+    def _facts(self, request: Request) -> Facts:
+        folders = request.config_dirs
+        if folders not in self._clusters:
+            self._clusters[folders] = known_clusters(folders)
+        return Facts(self._clusters[folders], self._data_of(request.config).counts)
+
+    def _data_of(self, config: RunConfig) -> _Data:
+        data, tokens, paths = config.data, config.tokens, config.paths
+
+        def read() -> _Data:
+            folder = Path(paths.data)
+            missing = tuple(absent(data, folder))
+            if missing:
+                return _Data(missing, {}, {})
+            with suppress(UserError):
+                manifests = load(data, tokens, folder)
+                return _Data((), manifests, token_counts(manifests))
+            return _Data((), None, {})
+
+        return self._data.get(read, data, tokens, paths)
+
+    def _refuse_secrets(self, request: Request) -> None:
+        """See `refuse_secrets`, which looks again and tells the places where a section has something."""
+        config = request.config
+        for name in RunConfig.model_fields:
+            value = getattr(config, name)
+            if isinstance(value, BaseModel):
+                is_clean = self._clean.get(partial(_is_clean, name, value), value)
+            else:
+                is_clean = self._is_clean_text(value)
+            if not is_clean:
+                refuse_secrets(request)
+                return
+
+    def _is_clean_text(self, text: str) -> bool:
+        if text not in self._clean_texts:
+            if text.startswith(secrets.PREFIX) or any(secrets.find_in_values({"": text})):
+                return False
+            self._clean_texts.add(text)
+        return True
+
+
+def _is_clean(name: str, section: BaseModel) -> bool:
+    """Whether nothing in a section is a secret, or names one where only a tracker may."""
+    texts = {key: value for key, value in flatten(section.model_dump()).items() if isinstance(value, str)}
+    names_one = name != "track" and any(value.startswith(secrets.PREFIX) for value in texts.values())
+    return not names_one and not any(secrets.find_in_values(texts))
