@@ -35,7 +35,7 @@ def verified(points: Sequence[Sequence[str]], config_dirs: Sequence[Path]) -> li
 
 
 def refuse_points(faults: Sequence[tuple[str, UserError]], num_points: int) -> None:
-    """Raises UserError with all that was found, each under the name of its point; the fault of a single one as it is."""
+    """Raises UserError with all that was found, each under the name of its point; that of a single point as it is."""
     if num_points == 1 and faults:
         raise faults[0][1]
     if faults:

@@ -18,7 +18,7 @@ LAB = {
     "seed: {model: '${seed.data}', data: '${training.steps}'}\ntraining: {steps: 50}\n",
     "experiment/decoded.yaml": "# @package _global_\nseed: {model: '${oc.select:seed.data,3}'}\n"
     "training: {steps: '${oc.decode:\"12\"}', validation_interval: '${oc.select:nope,null}'}\n",
-    "experiment/missing.yaml": "# @package _global_\ntraining: {steps: ???}\nname: ${model.nope}\n",
+    "experiment/missing.yaml": "# @package _global_\ntraining: {steps: '???'}\nname: ${model.nope}\n",
     "experiment/shadow.yaml": "# @package _global_\nname: plain\nmodel: {dim: 256}\ntrack: {aim: null}\n",
     "experiment/of_hydra.yaml": "# @package _global_\nhydra: {job: {name: mine}}\n",
     "experiment/launched.yaml": "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\n  - _self_\n",
@@ -26,40 +26,46 @@ LAB = {
     "experiment/into_list.yaml": "# @package _global_\ndata: {sources: [{name: a, dataset: b, modality: text, "
     "weight: '${optim.lr}'}], schedule: '${tokens.special}'}\n",
     "model/wide.yaml": "defaults: [debug]\nname: wide\ndim: ${.num_heads}\nffn_dim: ${model.dim}\n",
-    "model/relative.yaml": "defaults: [debug]\nname: relative\nnum_kv_heads: ${.num_heads}\nffn_dim: ${..training.seq_len}\n",
+    "model/relative.yaml": "defaults: [debug]\nname: relative\nnum_kv_heads: ${.num_heads}\n"
+    "ffn_dim: ${..training.seq_len}\n",
     "optim/open.yaml": "defaults: [adamw_cosine]\nname: open\nlr: ???\n",
-    "cluster/mine.yaml": "defaults: [h100_64]\nname: mine\nslurm: {account: '${oc.env:USER,nobody}', comment: '${name}'}\n",
+    "optim/blank.yaml": "{name: blank, lr: '???', min_lr: 1.0e-05, warmup_steps: 10, schedule: cosine, "
+    "decay_fraction: null, beta1: 0.9, beta2: 0.95, eps: 1.0e-08, weight_decay: 0.1, clip_norm: '${.beta1}'}\n",
+    "cluster/mine.yaml": "defaults: [h100_64]\nname: mine\n"
+    "slurm: {account: '${oc.env:USER,nobody}', comment: '${name}'}\n",
     "cluster/borrowed.yaml": "defaults: [h100_64]\nbandwidth: ${cluster.peak_flops}\n",
     "lab/size/small.yaml": "num_layers: 2\nnum_heads: 2\n",
     "lab/size/global.yaml": "# @package _global_\ntraining: {global_batch_size: 32}\n",
     "lab/none.yaml": "{}\n",
 }
 LAB_CHOICES = ["+lab=none", "+lab/size=global", "+lab/size@model=small", "+lab/size=small", "lab/size=global"]
-_SCALARS = (
-    "1 2 3 8 64 100 4096 -1 0 0.5 1e-3 3e-4 -0.0 1e12 1_000 true false null auto '' '\"1\"' abc float32 wsd 1F1B full "
-    "nan inf a/b x:y 007 1e400 True ${name} ${model.dim} ${seed.data} ${training.steps} ${optim.lr} ${nope} ${.lr} ??? "
-    "${oc.env:HOME} ${oc.env:NOPE,7} ${oc.select:seed.data} ${hydra:job.name} ${eval:1} a${model.name}b \\${name} [] {} "
-    "[1,2] {a:1} ${model} int(3) 'a b' 1,2 range(1,3) ${oc.create:[1]} ${training.${tag}}"
-).split(" ")
-_ODD = (
-    "model@other=1b model@=1b track@track=aim @x=1 a.b.c=1 +a.b.c=1 optim.lr.x=1 +optim.lr.x=1 ++optim.lr.x=1 .=1 a..b=1 "
-    "model/debug=1 hydra.run.dir=x hydra/launcher=basic hydra.searchpath=[] +hydra.x=1 defaults=[] +defaults=[model] "
-    "resume=null extend=null resume=nowhere dry_run=config dry_run=x confirm=true confirm=1 +confirm=true code=frozen "
-    "~confirm ~name ~model ~model=debug ~model=1b ~track ~experiment ~cluster=local ~optim ~optim.lr ~optim.lr=1 ~nope "
-    "~data.sources ~data.sources.0 ~data.sources[1] ~cluster.slurm ~track.aim ~model.dim +model=1b ++model=1b +track=aim "
-    "track=[jsonl,aim] track=[aim,prometheus,tensorboard] track=[] track=aim track=[nope] model=[1b,10b] model=null "
-    "model={dim:64} track={aim:null} +experiment=p0_demo experiment=[p0_demo] codec=video_demo dataset=demo-v2 "
-    "data.sources.0.weight=2 data.sources[0].weight=2 data.sources.1.name=x data.sources.17.name=x data.sources=[] "
-    "data.sources.0={name:a} tokens.special.0=x tokens.special[0]=y tokens.special=[a,b] +tokens.special.99=x "
-    "tokens.codebooks={image:2} +tokens.codebooks.extra=1 ++tokens.codebooks.image=3 tokens.codebooks.image=4 "
-    "cluster.slurm={account:x} cluster.slurm.account=me +cluster.slurm.environment.A=b ++cluster.slurm.environment.A=b "
-    "cluster.slurm.environment={A:b} +cluster.slurm.additional_parameters.reservation=x cluster.slurm.setup=[ls] "
-    "cluster.peak_flops={bf16:1.0} ++cluster.peak_flops.bf16=2.0 track.aim.repo=/tmp track.aim=null +track.aim.repo=x "
-    "track.prometheus={port:1} training={steps:3} ++training={steps:3} ++optim.lr=0.1 ++seed={model:7} +seed.other=1 "
-    "paths.outputs=/a/b paths.data=${paths.outputs}/data name=${tag} tag=${name} checkpoint.remote={url:x,every_hours:1.0} "
-    "checkpoint.remote.url=s3://b checkpoint.remote.every_hours=2.0 model.dim=${.num_heads} seed=${oc.create:{a:1}} "
-    "bandwidth.memory=1 cluster.bandwidth.memory=1.0 ++cluster.bandwidth.memory=2.0 seed.model=a=b tag= tag='' tag=\\\\"
-).split(" ")
+_SCALARS = r"""
+1 2 3 8 64 100 4096 -1 0 0.5 1e-3 3e-4 -0.0 1e12 1_000 true false null auto '' '"1"' abc float32 wsd 1F1B full
+nan inf a/b x:y 007 1e400 True ${name} ${model.dim} ${seed.data} ${training.steps} ${optim.lr} ${nope} ${.lr}
+??? ${oc.env:HOME} ${oc.env:NOPE,7} ${oc.select:seed.data} ${hydra:job.name} ${eval:1} a${model.name}b
+\${name} [] {} [1,2] {a:1} ${model} int(3) 1,2 range(1,3) ${oc.create:[1]} ${training.${tag}}
+"""
+_ODD = r"""
+model@other=1b model@=1b track@track=aim @x=1 a.b.c=1 +a.b.c=1 optim.lr.x=1 +optim.lr.x=1 ++optim.lr.x=1 .=1
+a..b=1 model/debug=1 hydra.run.dir=x hydra/launcher=basic hydra.searchpath=[] +hydra.x=1 defaults=[]
++defaults=[model] resume=null extend=null resume=nowhere dry_run=config dry_run=x confirm=true confirm=1
++confirm=true code=frozen ~confirm ~name ~model ~model=debug ~model=1b ~track ~experiment ~cluster=local
+~optim ~optim.lr ~optim.lr=1 ~nope ~data.sources ~data.sources.0 ~data.sources[1] ~cluster.slurm ~track.aim
+~model.dim +model=1b ++model=1b +track=aim track=[jsonl,aim] track=[aim,prometheus,tensorboard] track=[]
+track=aim track=[nope] model=[1b,10b] model=null model={dim:64} track={aim:null} +experiment=p0_demo
+experiment=[p0_demo] codec=video_demo dataset=demo-v2 data.sources.0.weight=2 data.sources[0].weight=2
+data.sources.1.name=x data.sources.17.name=x data.sources=[] data.sources.0={name:a} tokens.special.0=x
+tokens.special[0]=y tokens.special=[a,b] +tokens.special.99=x tokens.codebooks={image:2}
++tokens.codebooks.extra=1 ++tokens.codebooks.image=3 tokens.codebooks.image=4 cluster.slurm={account:x}
+cluster.slurm.account=me +cluster.slurm.environment.A=b ++cluster.slurm.environment.A=b
+cluster.slurm.environment={A:b} +cluster.slurm.additional_parameters.reservation=x cluster.slurm.setup=[ls]
+cluster.peak_flops={bf16:1.0} ++cluster.peak_flops.bf16=2.0 track.aim.repo=/tmp track.aim=null
++track.aim.repo=x track.prometheus={port:1} training={steps:3} ++training={steps:3} ++optim.lr=0.1
+++seed={model:7} +seed.other=1 paths.outputs=/a/b paths.data=${paths.outputs}/data name=${tag} tag=${name}
+checkpoint.remote={url:x,every_hours:1.0} checkpoint.remote.url=s3://b checkpoint.remote.every_hours=2.0
+model.dim=${.num_heads} seed=${oc.create:{a:1}} bandwidth.memory=1 cluster.bandwidth.memory=1.0
+++cluster.bandwidth.memory=2.0 seed.model=a=b tag= tag='' tag=\\
+"""
 
 
 class OverrideLists:
@@ -75,6 +81,8 @@ class OverrideLists:
             for file in folder.glob("*/*.yaml")
             if file.parent.name in groups
         )
+        self._scalars = [*_SCALARS.split(), "'a b'", "a b"]
+        self._odds = _ODD.split()
         self._lab_choices = LAB_CHOICES if lab else []
         self._values = {
             key: value
@@ -82,7 +90,8 @@ class OverrideLists:
             for key, value in flatten(compose([choice]).config.model_dump()).items()
         }
         self._keys = sorted(key for key in self._values if not any(part.isdigit() for part in key.split(".")))
-        self._always = [key for key in self._keys if not key.startswith(("cluster.slurm.", "checkpoint.remote.", "track."))]
+        at_times = ("cluster.slurm.", "checkpoint.remote.", "track.")
+        self._always = [key for key in self._keys if not key.startswith(at_times)]
 
     def __call__(self) -> list[str]:
         """One list. About half of them compose to a config."""
@@ -120,10 +129,10 @@ class OverrideLists:
 
     def _any_value(self) -> str:
         sign = self._random.choice(["", "", "", "+", "++", "~"])
-        return f"{sign}{self._random.choice(self._keys)}={self._random.choice(_SCALARS)}"
+        return f"{sign}{self._random.choice(self._keys)}={self._random.choice(self._scalars)}"
 
     def _odd(self) -> str:
-        return self._random.choice(_ODD)
+        return self._random.choice(self._odds)
 
     def _slip(self) -> str:
         text = self._random.choice([self._choice, self._fitting])()

@@ -1,4 +1,4 @@
-"""Many command lines over the same folders: each composes to what `compose` gives, and work that is alike is done once."""
+"""Many command lines over the same folders: each gives what `compose` gives, and work that is alike is done once."""
 
 import random
 import re
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override, OverrideType
+from omegaconf import OmegaConf
 
 from mmhydra.compose.command_line import Parsed, parse, require_known
 from mmhydra.compose.composing import compose, to_request
-from mmhydra.compose.loader import open_loader
+from mmhydra.compose.loader import CONFIG_NAME, open_loader
 from mmhydra.compose.many.base import Base, Bases
 from mmhydra.compose.many.files import Files, Overrides, is_plain
 from mmhydra.compose.many.interpolations import is_ordinary
@@ -73,13 +74,14 @@ class Compiler:
             loader = open_loader(self._config_dirs)
             files = Files(loader.repository)
             self._bases = Bases(loader, files, has_own_folders=bool(config_dirs))
-            if "searchpath" not in (files.load("config").config.get("hydra") or {}):
-                if config_dirs:
-                    shipped = open_loader(())
-                    of_conf = Bases(shipped, Files(shipped.repository), has_own_folders=False)
-                    # MMHYDRA_CLUSTER may name a cluster that only the user's folders have.
-                    of_conf_files = of_conf.hydra_files([self._overrides.parse_override("cluster=local")])
-                    self._bases.shipped_hydra = of_conf_files
+            if config_dirs:
+                shipped = open_loader(())
+                of_conf = Bases(shipped, Files(shipped.repository), has_own_folders=False)
+                # MMHYDRA_CLUSTER may name a cluster that only the user's folders have.
+                local = self._overrides.parse_override("cluster=local")
+                self._bases.shipped_hydra = of_conf.hydra_files([local])
+            # A search path in conf/config.yaml would bring files that are not among these.
+            if OmegaConf.select(files.load(CONFIG_NAME).config, "hydra.searchpath") is None:
                 self._files = files
 
     def compose(self, overrides: Sequence[str]) -> Request:
