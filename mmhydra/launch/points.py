@@ -92,9 +92,12 @@ class PointCompiler:
         config = request.config
         text = self.compiler.sections.to_yaml(config)
         data = self._data_of(config)
-        if data.missing:
+        identity: Identity | None = None
+        if request.run is not None:  # a run that goes on is the one it was; its start looks whether it still can
+            identity = request.run.read_identity()
+            run_id = identity.run_id
+        elif data.missing:
             require_starts(config)
-            identity = None
             run_id = self._provisional(config)
         else:
             manifests = data.manifests
@@ -117,7 +120,7 @@ class PointCompiler:
             told = f"point {index + 1} ({' '.join(point.request.overrides)})"
             if point.text != to_yaml(config):
                 raise NotStock(f"{told}: its frozen text is not that of its config")
-            if point.identity is not None:
+            if point.identity is not None and stock.run is None:
                 manifests = load(config.data, config.tokens, Path(config.paths.data))
                 if point.identity != name_run(config, manifests):
                     raise NotStock(f"{told}: its identity is not that of its config")

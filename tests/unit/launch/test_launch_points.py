@@ -83,3 +83,10 @@ def test_a_wrong_text_is_found_by_the_recheck():
     object.__setattr__(point, "text", point.text + b"\n")
     with pytest.raises(NotStock, match="frozen text"):
         compiler.recheck([point])
+
+
+def test_a_point_that_goes_on_with_a_run_is_that_run(make_run):
+    run = make_run(100, optim__lr=0.004)
+    (point,) = PointCompiler().points([[f"resume={run.directory.path}"]])
+    assert point.run_id == run.directory.path.name
+    assert point.text == to_yaml(run.config)
