@@ -29,8 +29,8 @@ LAB = {
     "model/relative.yaml": "defaults: [debug]\nname: relative\nnum_kv_heads: ${.num_heads}\n"
     "ffn_dim: ${..training.seq_len}\n",
     "optim/open.yaml": "defaults: [adamw_cosine]\nname: open\nlr: ???\n",
-    "optim/blank.yaml": "{name: blank, lr: '???', min_lr: 1.0e-05, warmup_steps: 10, schedule: cosine, "
-    "decay_fraction: null, beta1: 0.9, beta2: 0.95, eps: 1.0e-08, weight_decay: 0.1, clip_norm: '${.beta1}'}\n",
+    "optim/blank.yaml": "{name: blank, lr: 0.1, min_lr: 1.0e-05, warmup_steps: 10, schedule: cosine, "
+    "decay_fraction: null, beta1: 0.9, beta2: 0.95, eps: 1.0e-08, weight_decay: '???', clip_norm: '${.beta1}'}\n",
     "cluster/mine.yaml": "defaults: [h100_64]\nname: mine\n"
     "slurm: {account: '${oc.env:USER,nobody}', comment: '${name}'}\n",
     "cluster/borrowed.yaml": "defaults: [h100_64]\nbandwidth: ${cluster.peak_flops}\n",

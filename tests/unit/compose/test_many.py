@@ -114,7 +114,7 @@ def test_folders_of_the_user_take_the_fast_way_unless_they_speak_of_hydra(lab):
     for overrides in (["experiment=lab", "optim.lr=3e-4"], ["model=wide", "model.num_heads=64"], ["cluster=mine"]):
         assert way(compiler, overrides) == "values"
         assert unlike(compiler.compose(overrides), compose(overrides, folders)) == []
-    assert way(compiler, ["optim=blank", "optim.lr=1e-3"]) == "overrides"  # a value is missing before
+    assert way(compiler, ["optim=blank", "optim.weight_decay=0.2"]) == "overrides"  # which is missing before
     for choice in ("of_hydra", "launched"):
         with pytest.raises(UserError) as stock:
             compose([f"experiment={choice}"], folders)
