@@ -22,6 +22,10 @@ LAB = {
     "experiment/shadow.yaml": "# @package _global_\nname: plain\nmodel: {dim: 256}\ntrack: {aim: null}\n",
     "experiment/of_hydra.yaml": "# @package _global_\nhydra: {job: {name: mine}}\n",
     "experiment/launched.yaml": "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\n  - _self_\n",
+    "experiment/environment.yaml": "# @package _global_\ndefaults:\n  - override /hydra/env: mine\n  - _self_\n",
+    "hydra/env/mine.yaml": "# @package _global_\ntag: of_hydra\n",
+    "experiment/env_var.yaml": "# @package _global_\ndefaults:\n  - override /hydra/env: other\n  - _self_\n",
+    "hydra/env/other.yaml": "# @package hydra.job\nenv_set: {A: b}\n",
     "experiment/resolver.yaml": "# @package _global_\nname: ${hydra:job.name}\n",
     "experiment/into_list.yaml": "# @package _global_\ndata: {sources: [{name: a, dataset: b, modality: text, "
     "weight: '${optim.lr}'}], schedule: '${tokens.special}'}\n",

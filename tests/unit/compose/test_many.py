@@ -115,13 +115,14 @@ def test_folders_of_the_user_take_the_fast_way_unless_they_speak_of_hydra(lab):
         assert way(compiler, overrides) == "values"
         assert unlike(compiler.compose(overrides), compose(overrides, folders)) == []
     assert way(compiler, ["optim=blank", "optim.weight_decay=0.2"]) == "overrides"  # which is missing before
-    for choice in ("of_hydra", "launched"):
+    for choice in ("of_hydra", "environment", "env_var"):
         with pytest.raises(UserError) as stock:
             compose([f"experiment={choice}"], folders)
+        before = compiler.tiers.stock
         with pytest.raises(UserError) as here:
             compiler.compose([f"experiment={choice}"])
         assert str(here.value) == str(stock.value)
-        assert compiler.tiers.stock
+        assert compiler.tiers.stock == before + 1
 
 
 def test_a_folder_that_is_not_there_is_told_as_ever(tmp_path):
