@@ -50,18 +50,40 @@ class Mesh(_Record):
 
 
 class Tokens(_Record):
-    """Tokens that made the weights, padding and repeats included."""
+    """Input positions that made the weights, repeats included: all, and what they were.
+
+    `total` is the sum of `by_source` (and of `by_modality`), `padding` and `skipped`. Stamps without `padding` count
+    padding with the sources, and the modality of a source for that of its tokens.
+    """
 
     total: int
     by_source: dict[str, int]
     by_modality: dict[str, int]
+    padding: int | None = None
+    skipped: int | None = None  # positions of samples that were left out, `Stream.skips`
+    skipped_samples: int | None = None
+
+
+class Skipped(_Record):
+    """A chunk of a shard (-1: all of it) that could not be read, and the first sample that goes without it."""
+
+    dataset: str
+    shard: str
+    chunk: int
+    reason: str
+    from_sample: int
 
 
 class Stream(_Record):
-    """Where the data stream stands: the number of the next global sample, and the seed."""
+    """Where the data stream stands: the number of the next global sample, the seed, and what is left out.
+
+    `algorithm` numbers the ways in which samples were put in order; a stamp that has none is of the first.
+    """
 
     sample: int
     seed: int
+    algorithm: int = 1
+    skips: list[Skipped] = []
 
 
 class Parent(_Record):

@@ -10,10 +10,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from mmhydra.config.data import Data
+from mmhydra.config.loader import Store
 from mmhydra.config.tokens import Tokens
 from mmhydra.data.dataset_folder import ready_in
 from mmhydra.data.datasets import load
+from mmhydra.data.mirror import is_remote, mirror
 from mmhydra.data.shards.manifest import Manifest
+from mmhydra.data.shards.reader import check_sizes
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.paths import short
 
@@ -28,16 +31,33 @@ class BuildFailed(UserError):
         self.exit_code = ExitCode(exit_code) if exit_code in list(ExitCode) else ExitCode.FAILED
 
 
-def prepare(data: Data, tokens: Tokens, folder: Path, on_line: Callable[[str], None]) -> dict[str, Manifest]:
+def prepare(
+    data: Data,
+    tokens: Tokens,
+    folder: Path,
+    on_line: Callable[[str], None],
+    *,
+    store: Store | None = None,
+    seq_len: int | None = None,
+) -> dict[str, Manifest]:
     """The manifests of all dataset versions by name; the demo is built if it is not there.
 
-    Raises DataError that lists everything that is missing or does not fit the vocabulary, BuildFailed where the demo
-    can't be built.
+    Of dataset versions in `store` the small files are fetched, and pack indexes for `seq_len`. Of local ones the sizes
+    of the shards are looked at: better now than after a job has waited for its turn.
+
+    Raises DataError that lists everything that is missing or does not fit the vocabulary, ShardError for a shard that
+    is missing or cut off, BuildFailed where the demo can't be built.
     """
-    for dataset in data.datasets if data.builder is not None else ():
+    if store is not None:
+        mirror(data, folder, store, seq_len, on_line)
+    local = [name for name in data.datasets if not is_remote(folder / name, store)]
+    for dataset in local if data.builder is not None else ():
         if ready_in(folder / dataset, _settings(data)) is None:
             _build(data, tokens, folder, dataset, on_line)
-    return load(data, tokens, folder)
+    manifests = load(data, tokens, folder)
+    for dataset in local:
+        check_sizes(folder / dataset, manifests[dataset], [s.name for s in data.sources if s.dataset == dataset])
+    return manifests
 
 
 def _settings(data: Data) -> dict[str, JsonValue]:

@@ -94,8 +94,10 @@ def _with_origin(key: str, request: Request) -> str:
 def facts(request: Request) -> Facts:
     """The clusters there are, and the token counts of the data that is at hand; a start refuses data that is wrong."""
     data, folder = request.config.data, Path(request.config.paths.data)
-    manifests = {}
-    if not absent(data, folder):
+    gone = absent(data, folder)
+    there = [source for source in data.sources if source.dataset not in gone]
+    manifests: Mapping[str, Manifest] = {}
+    if there:
         with suppress(UserError):
-            manifests = load(data, request.config.tokens, folder)
+            manifests = load(data.model_copy(update={"sources": there}), request.config.tokens, folder)
     return Facts(known_clusters(request.config_dirs), token_counts(manifests))

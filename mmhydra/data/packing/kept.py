@@ -1,6 +1,6 @@
 """Keeps pack indexes in a dataset's folder, each made once: `packs/<source>-<split>-<seq_len>.*`.
 
-Beside the two arrays of a Pack a small JSON file, written last, says what they were made of and their hashes; files
+Beside the arrays of a Pack a small JSON file, written last, says what they were made of and their hashes; files
 that do not fit it are made again, as they follow from the shards alone.
 """
 
@@ -19,19 +19,24 @@ from mmhydra.data.packing.pack import ALGORITHM, Pack, pack
 from mmhydra.data.shards.index import digest_of, npy
 from mmhydra.data.shards.manifest import Manifest
 from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.storage.access import Access
 from mmhydra.files import read_object, write_atomic
 
 PACKS = "packs"
-PIECES_SUFFIX, EDGES_SUFFIX, FACTS_SUFFIX = ".pieces.npy", ".edges.npy", ".json"
+ARRAYS = ("pieces", "edges", "groups", "counts", "totals")  # of a Pack, each a file with its name
+FACTS_SUFFIX = ".json"
 
 _told: set[Path] = set()  # packs that this process has already said it cannot keep
 
 
-def ensure_pack(folder: Path, manifest: Manifest, source: str, split: str, seq_len: int) -> Pack:
+def ensure_pack(
+    folder: Path, manifest: Manifest, source: str, split: str, seq_len: int, access: Access | None = None
+) -> Pack:
     """The pack index of a source and split, mapped from the dataset's folder and made there first if need be.
 
     Any number of processes may ask at once: one makes it, the others wait. Where it cannot be written it is made in
-    memory, which is said once on standard error. Raises UserError as `TokenShards` and `pack` do.
+    memory, which is said once on standard error. The shards are read through `access` (None: local files). Raises
+    UserError as `TokenShards` and `pack` do.
     """
     base = folder / PACKS / f"{source}-{split}-{seq_len}"
     wanted = _wanted(manifest, source, split, seq_len)
@@ -43,14 +48,14 @@ def ensure_pack(folder: Path, manifest: Manifest, source: str, split: str, seq_l
         with _lock(base.parent):
             if (ready := _load(base, wanted)) is not None:
                 return ready
-            made = pack(TokenShards(folder, manifest, source, split), seq_len)
+            made = pack(TokenShards(folder, manifest, source, split, access), seq_len)
             _write(base, wanted, made)
             return _load(base, wanted) or made
     except OSError as error:
         if base not in _told:
             _told.add(base)
             print(f"note: the pack index {base} cannot be kept ({error.strerror}): made in memory", file=sys.stderr)
-    return made or pack(TokenShards(folder, manifest, source, split), seq_len)
+    return made or pack(TokenShards(folder, manifest, source, split, access), seq_len)
 
 
 def pack_faults(folder: Path, manifest: Manifest) -> list[str]:
@@ -69,7 +74,7 @@ def pack_faults(folder: Path, manifest: Manifest) -> list[str]:
             faults.append(f"{name}: its files are damaged, or made of other shards; it will be made again when used")
             continue
         right = pack(TokenShards(folder, manifest, source, split), seq_len)
-        if not (np.array_equal(right.pieces, found.pieces) and np.array_equal(right.edges, found.edges)):
+        if not all(np.array_equal(getattr(right, name), getattr(found, name)) for name in ARRAYS):
             faults.append(f"{name}: not how these shards are packed; remove it: it is made again when used")
     return faults
 
@@ -87,18 +92,19 @@ def _wanted(manifest: Manifest, source: str, split: str, seq_len: int) -> dict[s
 
 
 def _write(base: Path, wanted: dict[str, Any], made: Pack) -> None:
-    pieces, edges = npy(made.pieces), npy(made.edges)
+    files = {f".{name}.npy": npy(getattr(made, name)) for name in ARRAYS}
     facts = {
         **wanted,
         "num_sequences": made.num_sequences,
         "num_pieces": len(made.pieces),
+        "num_groups": len(made.totals),
         "num_filled": made.num_filled,
         "padding_share": made.padding_share,
-        "files_xxh3": digest_of((pieces, edges)),
+        "files_xxh3": digest_of(files.values()),
     }
     _beside(base, FACTS_SUFFIX).unlink(missing_ok=True)  # it would speak of other arrays until it is replaced
-    write_atomic(_beside(base, PIECES_SUFFIX), pieces)
-    write_atomic(_beside(base, EDGES_SUFFIX), edges)
+    for suffix, content in files.items():
+        write_atomic(_beside(base, suffix), content)
     write_atomic(_beside(base, FACTS_SUFFIX), (json.dumps(facts, indent=1) + "\n").encode())
 
 
@@ -107,12 +113,11 @@ def _load(base: Path, wanted: dict[str, Any]) -> Pack | None:
     facts = read_object(_beside(base, FACTS_SUFFIX))
     if {key: facts.get(key) for key in wanted} != wanted:
         return None
-    paths = [_beside(base, suffix) for suffix in (PIECES_SUFFIX, EDGES_SUFFIX)]
+    paths = [_beside(base, f".{name}.npy") for name in ARRAYS]
     try:
         if digest_of(np.memmap(path, np.uint8, "r").data for path in paths) != facts["files_xxh3"]:
             return None
-        pieces, edges = (np.asarray(np.load(path, mmap_mode="r", allow_pickle=False)) for path in paths)
-        return Pack(wanted["seq_len"], pieces, edges, int(facts["num_filled"]))
+        return Pack(wanted["seq_len"], *(np.asarray(np.load(path, "r", allow_pickle=False)) for path in paths))
     except (OSError, ValueError, KeyError):
         return None
 

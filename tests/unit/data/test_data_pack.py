@@ -2,18 +2,27 @@ import json
 import signal
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from documents import marked, mixed_document
+from documents import documents, marked, mixed_document
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from mmhydra.config.tokens import MODALITIES
 from mmhydra.data.packing import kept as pack_module
+from mmhydra.data.packing import pack as pack_table
 from mmhydra.data.packing.kept import ensure_pack
-from mmhydra.data.packing.pack import pack
+from mmhydra.data.packing.pack import DOCUMENT, pack
+from mmhydra.data.packing.sequences import PackedSequences
+from mmhydra.data.shards.index import ShardError
 from mmhydra.data.shards.reader import TokenShards
 
 DOCUMENTS = [[1] * length for length in (3, 9, 30, 2, 14, 1)] + [mixed_document(("text", 4), *marked("audio", 12, 2))]
-NAMES = ["web-train-16.edges.npy", "web-train-16.json", "web-train-16.pieces.npy"]
+ARRAYS = ("counts", "edges", "groups", "pieces", "totals")
+FACTS = "web-train-16.json"
+NAMES = sorted([FACTS, *(f"web-train-16.{name}.npy" for name in ARRAYS)])
 
 
 @pytest.fixture
@@ -30,8 +39,9 @@ def directly(made, seq_len=16):
 
 
 def same(one, other):
-    np.testing.assert_array_equal(one.pieces, other.pieces)
-    np.testing.assert_array_equal(one.edges, other.edges)
+    for name in ARRAYS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert getattr(one, name).dtype == getattr(other, name).dtype
     return (one.seq_len, one.num_filled) == (other.seq_len, other.num_filled)
 
 
@@ -43,8 +53,9 @@ def contents(made):
 def test_made_once_then_mapped(made, monkeypatch):
     assert same(ensure(made), directly(made))
     assert sorted(contents(made)) == NAMES
-    facts = json.loads(contents(made)["web-train-16.json"])
+    facts = json.loads(contents(made)[FACTS])
     assert facts["num_sequences"] == ensure(made).num_sequences
+    assert facts["num_groups"] == len(ensure(made).totals)
     assert facts["padding_share"] == pytest.approx(ensure(made).padding_share)
     assert 0 < facts["padding_share"] < 0.5
 
@@ -96,9 +107,9 @@ def test_one_of_other_shards_or_another_algorithm_is_made_again(made, make_datas
     for name, content in contents(made).items():
         (other.folder / "packs" / name).write_bytes(content)
     assert same(ensure(other), directly(other))
-    monkeypatch.setattr(pack_module, "ALGORITHM", 2)
+    monkeypatch.setattr(pack_module, "ALGORITHM", 3)
     ensure(other)
-    assert json.loads(contents(other)["web-train-16.json"])["algorithm"] == 2
+    assert json.loads(contents(other)[FACTS])["algorithm"] == 3
 
 
 def test_where_it_cannot_be_kept_it_is_made_in_memory_and_said_once(made, capsys):
@@ -109,6 +120,72 @@ def test_where_it_cannot_be_kept_it_is_made_in_memory_and_said_once(made, capsys
     said = capsys.readouterr().err
     assert said.count("note: the pack index ") == 1
     assert "web-train-16 cannot be kept (File exists): made in memory" in said
+
+
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(documents(), min_size=1, max_size=25), st.sampled_from([15, 24, 70]))
+def test_counts_groups_and_totals_follow_from_pieces_and_shards(make_dataset, found, seq_len):
+    made = make_dataset([*found, [1, 2, 3]], max_bytes=6000, chunk_bytes=4096)
+    shards = TokenShards(made.folder, made.manifest, "web", "train")
+    packed = pack(shards, seq_len)
+    sequences = PackedSequences(shards, packed, eod_id=0)
+    begins = []
+    for k in range(len(sequences)):
+        pieces, expected = sequences.describe(k), dict.fromkeys(MODALITIES, 0)
+        for piece in pieces:
+            what = [segment.modality for segment in shards.segments(piece.document) for _ in range(segment.length)]
+            for modality in what[piece.offset : piece.offset + piece.length]:
+                expected[modality] += 1
+            expected["special"] += piece.opener >= 0
+        assert dict(zip(MODALITIES, packed.counts[k].tolist(), strict=True)) == expected
+        # The chunk of the first id of the first piece.
+        first = pieces[0]
+        (chunk,) = shards.chunks_of(*(np.array([value]) for value in (first.document, first.offset, 1)))
+        begins.append(chunk)
+    edges = [k for k in range(len(begins)) if k == 0 or begins[k] != begins[k - 1]]
+    assert packed.groups.tolist() == [*edges, len(begins)]
+    assert len(set(begins)) == len(edges)  # a chunk is one group
+    sums = [packed.counts[low:high].sum(axis=0).tolist() for low, high in pairwise(packed.groups.tolist())]
+    assert packed.totals.tolist() == sums
+    assert packed.num_filled == sum(sum(row) for row in sums)
+
+
+@pytest.mark.parametrize(("seq_len", "dtype"), [(65_535, np.uint16), (65_536, np.uint32)])
+def test_counts_of_long_sequences_have_room(make_dataset, seq_len, dtype):
+    packed = directly(make_dataset([[1] * 70_000]), seq_len)
+    assert packed.counts.dtype == dtype
+    assert packed.counts[0].tolist() == [seq_len, 0, 0, 0, 0]
+    assert (packed.totals.dtype, packed.groups.dtype) == (np.int64, np.int64)
+
+
+def test_sequences_of_documents(make_dataset, monkeypatch):
+    monkeypatch.setattr(pack_table, "_SCANNED", 3)
+    packed = directly(make_dataset([[1] * length for length in (3, 9, 30, 2, 14, 1) * 5]))
+    for first, last in ((0, 1), (2, 3), (2, 9), (29, 30), (5, 5)):
+        expected = {
+            k
+            for k, (low, high) in enumerate(pairwise(packed.edges.tolist()))
+            if any(first <= document < last for document in packed.pieces[low:high, DOCUMENT])
+        }
+        assert packed.sequences_of(first, last).tolist() == sorted(expected)
+
+
+def test_documents_of_chunks(make_dataset):
+    made = make_dataset([[1] * (17 * number % 900) for number in range(90)], max_bytes=40_000)
+    shards = TokenShards(made.folder, made.manifest, "web", "train")
+    assert len(made.manifest.shards) > 2
+    everything = {}
+    for document in range(shards.num_documents):
+        length = len(shards.ids(document))
+        for shard, chunk in shards.chunks_of(np.array([document]), np.array([0]), np.array([length])):
+            everything.setdefault((shard, chunk), []).append(document)
+            everything.setdefault((shard, -1), set()).add(document)
+    for (shard, chunk), documents_there in everything.items():
+        assert list(range(*shards.documents_of(shard, chunk))) == sorted(documents_there)
+    with pytest.raises(ShardError, match=r"web/train has no shard shards/none\.tar"):
+        shards.documents_of("shards/none.tar", 0)
+    assert shards.has_shard(made.manifest.shards[1].path)
+    assert not shards.has_shard("shards/none.tar")
 
 
 ENSURE = """
@@ -158,7 +235,7 @@ pack.ensure_pack(folder, load_manifest(folder), "web", "train", 16)
 """
 
 
-@pytest.mark.parametrize("write", [1, 2, 3])
+@pytest.mark.parametrize("write", [1, 3, 6])
 @pytest.mark.parametrize("stale", [False, True])
 def test_a_killed_maker_leaves_nothing_that_is_taken_for_whole(made, make_dataset, write, stale):
     (made.folder / "packs").mkdir()
@@ -169,6 +246,6 @@ def test_a_killed_maker_leaves_nothing_that_is_taken_for_whole(made, make_datase
             (made.folder / "packs" / name).write_bytes(content)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(made.folder), str(write)])
     assert killed.returncode == -signal.SIGKILL
-    assert NAMES[1] not in contents(made)
+    assert FACTS not in contents(made)
     assert same(ensure(made), directly(made))  # and the lock is free
     assert sorted(contents(made)) == NAMES
