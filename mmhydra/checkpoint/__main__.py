@@ -70,7 +70,7 @@ def _summary(stamp: Stamp) -> dict[str, str]:
     code = f"commit {git['commit']} on {git['branch']}" if git["commit"] else "no git commit"
     parts = {**stamp.tokens.by_source, "padding": stamp.tokens.padding, "skipped": stamp.tokens.skipped or None}
     tokens = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count is not None)
-    skipped = [f"{skip.dataset}/{skip.shard} chunk {skip.chunk}" for skip in stamp.stream.skips]
+    skipped = [f"{skip.place}, from sample {skip.from_sample:,} on" for skip in stamp.stream.skips]
     size_mb = sum(file.size_bytes for file in stamp.files) / 1e6
     return {
         "run": f"{stamp.run_name}/{stamp.run_id}, attempt {stamp.attempt}, step {stamp.step}",
@@ -80,7 +80,7 @@ def _summary(stamp: Stamp) -> dict[str, str]:
         "mesh": f"{mesh.world_size} processes: dp {mesh.dp_replicate} x {mesh.dp_shard}, tp {mesh.tp}, pp {mesh.pp}",
         "tokens": f"{stamp.tokens.total:,} ({tokens})",
         "stream": f"next sample {stamp.stream.sample:,}, seed {stamp.stream.seed}",
-        "skipped": ", ".join(skipped) or "none",
+        "skipped": "; ".join(skipped) or "none",
         "data": ", ".join(f"{name} {digest}" for name, digest in stamp.manifests.items()),
         "parent": f"{stamp.parent.kind} {stamp.parent.path}" if stamp.parent else "none: fresh weights",
         "exemptions": ", ".join(stamp.exemptions) or "none",

@@ -4,7 +4,12 @@ Manifest, tokenizer and pack indexes are read by the machine that submits, by to
 they are local files. The shards stay where they are.
 """
 
-from collections.abc import Callable
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,17 +21,20 @@ from mmhydra.data.shards.manifest import MANIFEST_NAME, Manifest, load_manifest
 from mmhydra.data.storage.access import SHARDS
 from mmhydra.data.storage.remote import FsspecStore
 from mmhydra.data.storage.store import Bytes, Store
-from mmhydra.files import write_atomic
+from mmhydra.files import write_atomic, write_parts
 from mmhydra.paths import short
 
 _TIMEOUT_S = 60.0
+_PART_BYTES = 16_000_000  # a pack index may have gigabytes: it is not held in memory
+_FETCHING = ".fetching"  # what the names of the lock and of unfinished folders begin with
 
 
 def mirror(data: Data, folder: Path, config: StoreConfig, seq_len: int | None, on_line: Callable[[str], None]) -> None:
     """Fetches what is not there of each dataset version without shards below `folder`; what is there stays.
 
     Pack indexes are those of `data`'s sources at `seq_len`; where the store has none they are made at the first start.
-    Raises DataError where the store has no such dataset, or does not answer.
+    Any number of processes may do so at once. Raises DataError where the store has no such dataset, or does not answer,
+    and where `folder` can't be written.
     """
     missing = [name for name in data.datasets if is_remote(folder / name, config)]
     if not missing:
@@ -41,19 +49,42 @@ def mirror(data: Data, folder: Path, config: StoreConfig, seq_len: int | None, o
                 for source in data.sources:
                     if source.dataset == name:
                         _fetch_packs(store, name, folder / name, source.name, seq_len)
+    except OSError as error:  # of this side: those of the store are DataErrors by now
+        raise DataError(
+            f"the small files of the datasets in {config.url} can't be written to {error.filename or folder} "
+            f"({error.strerror or error}). Free some space there, or type paths.data=DIR with a folder that you may "
+            "write to"
+        ) from error
     finally:
         store.close()
 
 
+@contextmanager
+def _fetching(folder: Path) -> Iterator[Path]:
+    """An empty folder inside of `folder` for what is on its way; one process of all has it where files can be locked.
+
+    What a killed process left there is removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f"{_FETCHING}.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: several fetch, and each renames the same bytes
+        else:
+            for left in folder.glob(f"{_FETCHING}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f"{_FETCHING}-", dir=folder) as attempt:
+            yield Path(attempt)
+
+
 def _fetch_manifest(store: Store, name: str, folder: Path) -> None:
     """Manifest and tokenizer; the manifest last, so what has one is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = _read(store, f"{name}/{MANIFEST_NAME}")
-    # Read as a file, with the messages of one; it must not have its name before all is there.
-    attempt = folder / ".fetching"
-    attempt.mkdir(exist_ok=True)
-    (attempt / MANIFEST_NAME).write_bytes(content.tobytes())
-    try:
+    with _fetching(folder) as attempt:
+        if (folder / MANIFEST_NAME).is_file():
+            return  # another process was faster
+        # Read as a file, with the messages of one; it must not have its name before all is there.
+        write_atomic(attempt / MANIFEST_NAME, _read(store, f"{name}/{MANIFEST_NAME}").tobytes())
         vocabulary = load_manifest(attempt).vocabulary
         tokenizer = _read(store, f"{name}/{vocabulary.tokenizer_file}")
         if (found := sha256(tokenizer.data).hexdigest()) != vocabulary.tokenizer_sha256:
@@ -64,15 +95,13 @@ def _fetch_manifest(store: Store, name: str, folder: Path) -> None:
             )
         target = folder / vocabulary.tokenizer_file
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, tokenizer.tobytes())
-        write_atomic(folder / MANIFEST_NAME, content.tobytes())
-    finally:
-        (attempt / MANIFEST_NAME).unlink(missing_ok=True)
-        attempt.rmdir()
+        write_atomic(attempt / "tokenizer", tokenizer.tobytes())
+        os.replace(attempt / "tokenizer", target)
+        os.replace(attempt / MANIFEST_NAME, folder / MANIFEST_NAME)
 
 
 def _fetch_packs(store: Store, name: str, folder: Path, source: str, seq_len: int) -> None:
-    """The pack indexes of a source, all splits; whoever opens one compares its files with its hash."""
+    """The pack indexes of a source, all splits; whoever opens one compares its files with what its JSON file says."""
     local = folder / PACKS
     there = {path.name for path in local.glob(f"*{FACTS_SUFFIX}")}
     try:
@@ -83,10 +112,25 @@ def _fetch_packs(store: Store, name: str, folder: Path, source: str, seq_len: in
         base = facts.removesuffix(FACTS_SUFFIX)
         if base == facts or facts in there or not _is_pack(base, source, seq_len):
             continue
-        local.mkdir(exist_ok=True)
         arrays = [entry for entry in names if entry.startswith(f"{base}.") and entry != facts]
-        for entry in [*arrays, facts]:
-            write_atomic(local / entry, _read(store, f"{name}/{PACKS}/{entry}").tobytes())
+        with _fetching(folder) as attempt:
+            if (local / facts).is_file():
+                continue  # another process was faster
+            for entry in [*arrays, facts]:
+                write_parts(attempt / entry, _parts(store, f"{name}/{PACKS}/{entry}"))
+            local.mkdir(exist_ok=True)
+            for entry in [*arrays, facts]:
+                os.replace(attempt / entry, local / entry)
+
+
+def _parts(store: Store, path: str) -> Iterator[memoryview]:
+    """A file of the store, piece by piece."""
+    try:
+        size = store.size(path)
+        for start in range(0, size, _PART_BYTES):
+            yield store.read(path, start, min(_PART_BYTES, size - start)).data
+    except OSError as error:
+        raise _unreachable(store, path, error) from error
 
 
 def _is_pack(base: str, source: str, seq_len: int) -> bool:

@@ -18,7 +18,7 @@ from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import digests
 from mmhydra.data.prepare import prepare
 from mmhydra.data.shards.manifest import Manifest
-from mmhydra.data.stream.stream import ALGORITHM
+from mmhydra.data.stream import ALGORITHM
 from mmhydra.errors import UserError
 from mmhydra.launch.naming import name_run
 from mmhydra.run.directory import Attempt, RunDirectory, newest_frozen
@@ -63,6 +63,7 @@ def plan(request: Request, on_progress: Callable[[str], None]) -> Plan:
         *(config.data, config.tokens, Path(config.paths.data), on_progress),
         store=config.loader.store,
         seq_len=config.training.seq_len,
+        goes_on_without=config.loader.on_bad_chunk == "skip",
     )
     if request.run is not None:
         return Plan(request, manifests, _resumed(request.run, config, manifests), request.run)

@@ -68,12 +68,26 @@ def refuse_secrets(request: Request) -> None:
     """Raises SecretError if a value or an override holds something secret. The secret itself is never printed."""
     leaves = {key: value for key, value in flatten(request.config.model_dump()).items() if isinstance(value, str)}
     _refuse_secret_overrides(request.overrides)
+    _refuse_secret_options(request)
     secrets.refuse(
         finding._replace(place=_with_origin(finding.place, request)) for finding in secrets.find_in_values(leaves)
     )
     names = [key for key, value in leaves.items() if value.startswith(secrets.PREFIX) and not key.startswith("track.")]
     if names:
         raise secrets.SecretError(f"{', '.join(names)}: ${{secret:NAME}} is read by trackers alone; type a plain value")
+
+
+def _refuse_secret_options(request: Request) -> None:
+    """Options of an object store by names that say what they hold; their values may look like anything."""
+    store = request.config.loader.store
+    named = [name for name in (store.options if store is not None else ()) if secrets.is_secret_name(name)]
+    if named:
+        places = ", ".join(_with_origin(f"loader.store.options.{name}", request) for name in named)
+        raise secrets.SecretError(
+            f"{places} would be written into the frozen config of the run. Secrets of a store come from the "
+            "environment: leave it out, and set what its file system reads, for s3 AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
+        )
 
 
 def _refuse_secret_overrides(overrides: Sequence[str]) -> None:

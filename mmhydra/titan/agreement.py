@@ -47,7 +47,7 @@ class Agreement:
 
         A collective: all ranks call it at the same yields. It costs one small reduction where nothing is bad.
         """
-        new = [bad for bad in found if skips.lacks(bad)]
+        new = [bad for bad in found if skips.lacks(bad, from_sample)]
         most = torch.tensor([len(new)], dtype=torch.int32)
         dist.all_reduce(most, op=dist.ReduceOp.MAX, group=self._group)
         if not most.item():

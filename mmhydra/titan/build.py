@@ -21,7 +21,7 @@ from mmhydra.config.optim import Optim
 from mmhydra.config.parallel import Parallel
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.stages import stages
-from mmhydra.data.stream.stream import ALGORITHM
+from mmhydra.data.stream import ALGORITHM
 from mmhydra.run.directory import Attempt
 from mmhydra.titan import cpu
 from mmhydra.titan.checkpointer import StampedCheckpointManager

@@ -1,5 +1,6 @@
 """What one process of a run reads: its splits, each opened once, and what they have given so far."""
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from mmhydra.checkpoint.keeper import Event
 from mmhydra.checkpoint.stamp import Tokens
+from mmhydra.config.budget import limit_of
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.stages import StageSpan, stages
 from mmhydra.data.datasets import HELDOUT, TRAIN, DataError
@@ -82,7 +84,7 @@ class RunData:
         drawn = opened.stream.counts(num_samples)
         faults = []
         for source in config.data.sources:
-            most = source.max_epochs or config.data.max_epochs
+            most = limit_of(config, source)
             there = len(opened.sequences[source.name])
             if most is not None and drawn[source.name] > most * there:
                 faults.append(
@@ -90,27 +92,38 @@ class RunData:
                     f"{drawn[source.name] / there:.2f} epochs, {most:g} are allowed"
                 )
         if faults:
+            scheduled = "give the source smaller shares or fewer steps in data.schedule"
+            cheaper = scheduled if config.data.schedule else "give the source a lower weight"
             raise DataError(
                 "\n".join(
                     [
                         f"the {config.training.num_steps:,} steps of this run read sources too often:",
                         *faults,
-                        "type a lower training.steps (or training.tokens), give the source a lower weight, or raise "
-                        "data.max_epochs (or max_epochs of the source)",
+                        f"type a lower training.steps (or training.tokens), {cheaper}, or raise data.max_epochs (or "
+                        "max_epochs of the source)",
                     ]
                 )
             )
 
     def _note_memory(self, opened: OpenSplit) -> None:
-        """Says so where the chunks that are in use at a time do not fit into memory: they would be read many times."""
+        """Says so where memory is too small for two windows of all sources, so that no chunk is read ahead, or even
+        for one: then chunks are read many times.
+        """
         needed, room = opened.window_bytes, opened.memory_bytes
+        reads_ahead = self._config.loader.workers > 0
         if needed > room:
-            self._on_event(
-                "small_memory",
-                f"the windows of all sources hold {needed / 1e6:,.0f} MB of chunks, loader.memory_mb keeps "
-                f"{room / 1e6:,.0f}: chunks will be read more than once; type loader.memory_mb={needed / 1e6:.0f} or "
-                "a smaller data.window_chunks",
-            )
+            lost = "chunks will be read more often than needed" + ", and none ahead" * reads_ahead
+        elif reads_ahead and not opened.can_read_ahead:
+            lost = "the chunks of the next windows are not read ahead"
+        else:
+            return
+        enough = math.ceil((1 + reads_ahead) * needed / 1e6)
+        self._on_event(
+            "small_memory",
+            f"the windows of all sources hold {needed / 1e6:,.1f} MB of chunks, loader.memory_mb keeps "
+            f"{room / 1e6:,.1f}: {lost}; type loader.memory_mb={enough}{' (two windows)' * reads_ahead} or a smaller "
+            "data.window_chunks",
+        )
 
     def ledger(self, num_samples: int, skips: Skips) -> Ledger:
         """What the first samples of training were."""

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torchtitan.components.dataloader import BaseDataLoader
 
+from mmhydra.data.stream import ALGORITHM
 from mmhydra.data.stream.batches import OpenSplit, RankBatches
 from mmhydra.data.stream.skips import Skips
-from mmhydra.data.stream.stream import ALGORITHM
 from mmhydra.errors import UserError
 from mmhydra.titan.agreement import Agreement
 

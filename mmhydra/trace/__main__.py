@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
@@ -33,15 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     f"note: step {options.step} was made by the run that this one extends, {made_by.path}",
                     file=sys.stderr,
                 )
-            traced = open_traced(made_by, options.data)
-            if options.show is not None:
-                _show(options, console, traced)
-            else:
-                list_step(console, traced, options.step, options.dp, options.rank, as_json=options.json)
+            with closing(open_traced(made_by, options.data)) as traced:
+                if options.show is not None:
+                    _show(options, console, traced)
+                else:
+                    list_step(console, traced, options.step, options.dp, options.rank, as_json=options.json)
         else:
             find_key(console, run, options.data, options.find, options.dp, _say_source, as_json=options.json)
     except UserError as error:
         return refuse(error)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        raise
     except OSError as error:  # a place to write or read that is none
         return refuse(UserError(f"{error.filename or 'the output'}: {error.strerror or error}"))
     return ExitCode.DONE

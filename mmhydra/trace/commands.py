@@ -1,6 +1,7 @@
 """What `--step` and `--find` print."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
@@ -78,22 +79,24 @@ def find_key(
     """Where a run and those that it extends see a record. Raises TraceError for a key that names none."""
     found: list[tuple[Traced, Found]] = []
     unknown: UserError | None = None
-    for traced in stretches(run, data):
-        try:
-            found += [(traced, document) for document in find_documents(traced, key, on_source)]
-        except UserError as error:
-            unknown = error  # the last one is that of the run itself
-    if not found and unknown is not None:
-        raise unknown
-    for traced, document in found:
-        seen = visits(traced, document, dp)
-        if as_json:
-            print_json(console, "record", {"run": str(traced.run.path), **document._asdict()})
-            for visit in seen:
-                print_json(console, "visit", visit._asdict())
-        else:
-            print_visits(console, document, seen)
-            console.print(_summary(traced, seen), markup=False)
+    with ExitStack() as stack:
+        for traced in stretches(run, data):
+            stack.callback(traced.close)
+            try:
+                found += [(traced, document) for document in find_documents(traced, key, on_source)]
+            except UserError as error:
+                unknown = error  # the last one is that of the run itself
+        if not found and unknown is not None:
+            raise unknown
+        for traced, document in found:
+            seen = visits(traced, document, dp)
+            if as_json:
+                print_json(console, "record", {"run": str(traced.run.path), **document._asdict()})
+                for visit in seen:
+                    print_json(console, "visit", visit._asdict())
+            else:
+                print_visits(console, document, seen)
+                console.print(_summary(traced, seen), markup=False)
 
 
 def _summary(traced: Traced, seen: Sequence[Visit]) -> str:

@@ -13,10 +13,9 @@ from mmhydra.data.datasets import HELDOUT
 from mmhydra.data.packing.pack import DOCUMENT, LENGTH, OFFSET, OPENER
 from mmhydra.data.packing.sequences import PackedSequences
 from mmhydra.data.shards.document import NO_OPENER
-from mmhydra.data.shards.index import ShardError
 from mmhydra.data.shards.manifest import ManifestError
 from mmhydra.data.shards.reader import TokenShards
-from mmhydra.data.storage.faults import BadChunk, ChunkFault
+from mmhydra.data.storage.faults import BadChunk, ChunkFault, ShardError
 from mmhydra.trace.opening import Traced, TraceError
 from mmhydra.track.jsonl import read_jsonl
 
@@ -73,7 +72,7 @@ def find_documents(traced: Traced, key: str, on_source: Progress) -> list[Found]
 def _by_shard(traced: Traced, dataset: str, shard: str, key: str) -> Found:
     if dataset not in traced.manifests:
         raise TraceError(f"the run reads no dataset {dataset}; it reads {', '.join(traced.manifests)}")
-    entry = next((entry for entry in traced.manifests[dataset].shards if entry.path == shard), None)
+    entry = next((e for e in traced.manifests[dataset].shards if shard in (e.path, e.path.rpartition("/")[2])), None)
     if entry is None:
         near = _near(shard, [entry.path for entry in traced.manifests[dataset].shards])
         raise TraceError(f"dataset {dataset} has no shard {shard}{near}")
@@ -86,7 +85,7 @@ def _by_shard(traced: Traced, dataset: str, shard: str, key: str) -> Found:
         )
     shards = traced.split.sequences[entry.source].shards
     document = shards.find(key)
-    if (there := shards.shard_of_document(document)) != shard:
+    if (there := shards.shard_of_document(document)) != entry.path:
         raise TraceError(f"{dataset}/{shard} has no document {key}: it is in {there}; type {dataset}/{there}:{key}")
     return _found(traced, entry.source, document)
 
@@ -112,15 +111,15 @@ def _by_unique_id(traced: Traced, unique_id: str, on_source: Progress) -> list[F
             if candidate.unique_id == unique_id:
                 found.append(candidate)
     if not found:
-        raise TraceError(_unknown(traced, unique_id, [fault.bad for fault in faults]))
+        elsewhere = _elsewhere(traced, unique_id, needle, faults.append)
+        raise TraceError(elsewhere or _unknown(traced, unique_id, [fault.bad for fault in faults]))
     return found
 
 
 def _unknown(traced: Traced, unique_id: str, unread: list[BadChunk]) -> str:
-    if (elsewhere := _elsewhere(traced, unique_id)) is not None:
-        return elsewhere
-    damaged = ", ".join(f"{bad.dataset}/{bad.shard} chunk {bad.chunk}" for bad in unread[:_NEAR])
-    beware = f" (but {len(unread)} chunks can't be read: {damaged})" if unread else ""
+    damaged = "; ".join(bad.place for bad in unread[:_NEAR])
+    more = f"; and {len(unread) - _NEAR} more" if len(unread) > _NEAR else ""
+    beware = f" (but these can't be read: {damaged}{more})" if unread else ""
     source, sequences = next(iter(traced.split.sequences.items()))
     example = sequences.shards.key(0)
     return (
@@ -141,8 +140,11 @@ def _names(traced: Traced) -> list[str]:
     return names
 
 
-def _elsewhere(traced: Traced, unique_id: str) -> str | None:
-    """Whether a record is one that was held out, or refused when its dataset was built."""
+def _elsewhere(traced: Traced, unique_id: str, needle: bytes, on_fault: Callable[[ChunkFault], None]) -> str | None:
+    """Whether a record is one that was held out, or refused when its dataset was built.
+
+    `needle` stands in the files of its documents.
+    """
     for source, dataset in traced.split.datasets.items():
         folder = traced.folder / dataset
         try:
@@ -155,8 +157,9 @@ def _elsewhere(traced: Traced, unique_id: str) -> str | None:
         except OSError:
             pass  # a dataset that was built without records
         try:
-            heldout = TokenShards(folder, traced.manifests[dataset], source, HELDOUT)
-            if any(heldout.info(number)["unique_id"] == unique_id for number in range(heldout.num_documents)):
+            heldout = TokenShards(folder, traced.manifests[dataset], source, HELDOUT, traced.access)
+            candidates = heldout.holding(needle, on_fault)
+            if any(heldout.info(number)["unique_id"] == unique_id for number in candidates):
                 return f"no step sees record {unique_id}: it is held out of source {source} of {dataset}"
         except (ShardError, ManifestError):
             continue

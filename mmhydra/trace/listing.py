@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from mmhydra.data.packing.sequences import PackedSequences, PieceRef
 from mmhydra.data.shards.document import NO_OPENER
-from mmhydra.data.shards.index import ShardError
+from mmhydra.data.storage.faults import ShardError
 from mmhydra.trace.opening import Traced, TraceError
 
 

@@ -11,13 +11,13 @@ from mmhydra.checkpoint.stamp import step_of
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import TRAIN, absent, digests
 from mmhydra.data.packing.sequences import Batch
-from mmhydra.data.shards.index import ShardError
 from mmhydra.data.shards.manifest import Manifest, load_manifest
 from mmhydra.data.storage.access import Access
+from mmhydra.data.storage.faults import ShardError
+from mmhydra.data.stream import ALGORITHM
 from mmhydra.data.stream.batches import OpenSplit, open_run_split
 from mmhydra.data.stream.ledger import Ledger
 from mmhydra.data.stream.skips import Skips
-from mmhydra.data.stream.stream import ALGORITHM
 from mmhydra.errors import UserError
 from mmhydra.paths import short
 from mmhydra.run.directory import RunDirectory, find_run, newest_frozen
@@ -33,17 +33,25 @@ class TraceError(UserError):
 
 @dataclass(frozen=True)
 class Traced:
-    """A run and its stream. `folder` holds the dataset versions, whose manifests are those that the run read."""
+    """A run and its stream. `folder` holds the dataset versions, whose manifests are those that the run read.
+
+    `access` is how its shards are read; `close` ends it.
+    """
 
     run: RunDirectory
     config: RunConfig
     folder: Path
+    access: Access
     split: OpenSplit
     manifests: Mapping[str, Manifest]
     logged: Logged
     skips: Skips
     first_step: int  # the steps before it are those of the run that this one extends; 1 for most
     last_step: int  # that the frozen config asks for, or where a run that extends this one begins
+
+    def close(self) -> None:
+        """Ends connections to a store. Nothing more can be read."""
+        self.access.close()
 
     @property
     def batch(self) -> int:
@@ -67,7 +75,7 @@ class Traced:
         """The samples [first, end). Raises ShardError where that can't be done."""
         found = self.split.read(np.arange(first, end), self.skips)
         for n, bad in found.faults:
-            raise ShardError(f"sample {n} needs {bad.dataset}/{bad.shard}, chunk {bad.chunk}: {bad.reason}")
+            raise ShardError(f"sample {n} needs {bad.place}: {bad.reason}")
         return found.batch
 
     def samples_of(self, step: int) -> tuple[int, int]:
@@ -116,17 +124,24 @@ def open_traced(run: RunDirectory, data: Path | None) -> Traced:
     manifests = _manifests(run, config, folder, provenance.get("manifests"))
     parent = config.checkpoint.extend_from
     extended = step_of(Path(parent)) if parent is not None else None
-    known = skips_of(run, config)
+    logged = Logged.of(run)
+    known = skips_of(run, config, logged)
     if known.note:
         print(f"note: {known.note}", file=sys.stderr)
-    split = open_run_split(config, TRAIN, folder, _access(config))
+    access = _access(config)
+    try:
+        split = open_run_split(config, TRAIN, folder, access)
+    except BaseException:
+        access.close()
+        raise
     return Traced(
         run,
         config,
         folder,
+        access,
         split,
         manifests,
-        Logged.of(run),
+        logged,
         known.skips,
         first_step=(extended or 0) + 1,
         last_step=config.training.num_steps,
@@ -134,9 +149,12 @@ def open_traced(run: RunDirectory, data: Path | None) -> Traced:
 
 
 def _access(config: RunConfig) -> Access:
-    """As the run reads, from a store if it does; but a local file that is damaged is told at once, not tried again."""
+    """As the run reads, from a store if it does; but a local file that is damaged is told at once, not tried again.
+
+    The cache on the disk of the node is left to the jobs: to look through a corpus would drive out what they need.
+    """
     if config.loader.store is not None:
-        return Access.of(config.loader)
+        return Access.of(config.loader, caches_on_disk=False)
     return Access(memory_bytes=round(config.loader.memory_mb * 1e6))
 
 

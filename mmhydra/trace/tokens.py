@@ -6,7 +6,7 @@ import numpy as np
 
 from mmhydra.config.tokens import MODALITIES
 from mmhydra.data.packing.sequences import IGNORE_INDEX
-from mmhydra.data.shards.index import ShardError
+from mmhydra.data.storage.faults import ShardError
 from mmhydra.data.stream.ledger import Ledger
 from mmhydra.data.vocabulary import Vocabulary
 from mmhydra.trace.opening import Traced

@@ -20,7 +20,7 @@ from mmhydra.data.storage.faults import ChunkFault
 
 IGNORE_INDEX = -100  # torch's cross_entropy leaves such labels out
 
-_KEPT_PLANS = 32  # two windows of 16 chunk groups
+_KEPT_PLANS = 32  # at least; those of two windows where they have more chunk groups
 # From so many parts on, one gather over all positions is quicker than a slice for each part (measured).
 _MANY_COPIES, _MANY_PIECES, _MANY_SILENT = 32, 12, 12  # copies: of one chunk
 
@@ -67,15 +67,17 @@ class PieceRef(NamedTuple):
 class PackedSequences:
     """The sequences of a pack index, by number; any number of threads may read them.
 
-    `eod_id` is the id that ends each document, and the input where there is padding.
+    `eod_id` is the id that ends each document, and the input where there is padding. `window_chunks`: how many chunk
+    groups are in use at a time.
     """
 
-    def __init__(self, shards: TokenShards, pack: Pack, eod_id: int) -> None:
+    def __init__(self, shards: TokenShards, pack: Pack, eod_id: int, window_chunks: int = 1) -> None:
         self.shards, self.pack, self.seq_len, self.eod_id = shards, pack, pack.seq_len, eod_id
         self._groups = np.ascontiguousarray(pack.groups).data  # bisect is five times slower in an array
         self._padding = np.full(self.seq_len, eod_id, np.int32)
         self._counting = np.arange(self.seq_len, dtype=np.int32)
         self._plans: OrderedDict[int, Plan | None] = OrderedDict()  # by chunk group, the one used last at the end
+        self._num_kept = max(_KEPT_PLANS, 2 * window_chunks)
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -125,10 +127,6 @@ class PackedSequences:
         i = k - plan.first
         slots = {*plan.copies.of(i)[:, 0].tolist(), *plan.tails.of(i)[:, 1].tolist()}
         return frozenset(chunk for slot in slots for chunk in self.shards.chunks_under(*plan.chunks[slot]))
-
-    def shards_of(self, k: int) -> frozenset[str]:
-        """Paths (as in the manifest) of the shards that sequence `k` has pieces in. Nothing is read for it."""
-        return self.shards.shards_of(self._pieces(k)[:, DOCUMENT])
 
     def describe(self, k: int) -> list[PieceRef]:
         """The pieces of sequence `k` in their order."""
@@ -193,12 +191,14 @@ class PackedSequences:
         if not is_known:
             try:
                 found = make_plan(self.shards, self.pack, self._groups[group], self._groups[group + 1])
-            except ChunkFault:
+            except ChunkFault as fault:
                 # Documents of the next shard fill up the last sequences of a shard: others do not need what is bad.
+                if fault.passing:
+                    return make_plan(self.shards, self.pack, k, k + 1)
                 found = None
             with self._lock:
                 self._plans[group] = found
-                while len(self._plans) > _KEPT_PLANS:
+                while len(self._plans) > self._num_kept:
                     self._plans.popitem(last=False)
         return found or make_plan(self.shards, self.pack, k, k + 1)
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from mmhydra.config.tokens import MODALITIES
 from mmhydra.data.shards.document import NO_OPENER, Segment, from_json
-from mmhydra.data.storage.faults import ShardError as ShardError
+from mmhydra.data.storage.faults import ShardError
 from mmhydra.errors import UserError
 
 INDEX_SUFFIX = ".idx.npy"

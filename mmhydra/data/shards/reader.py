@@ -6,7 +6,7 @@ import tarfile
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,19 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmhydra.data.shards.document import Segment
-from mmhydra.data.shards.index import INFO_SUFFIX, SIDECAR_SUFFIXES, TOKENS_SUFFIX, ShardError, token_dtype
+from mmhydra.data.shards.index import INFO_SUFFIX, SIDECAR_SUFFIXES, TOKENS_SUFFIX, token_dtype
 from mmhydra.data.shards.manifest import Manifest, Shard
 from mmhydra.data.shards.tables import BYTES_OF_DOCUMENT, ShardTables
 from mmhydra.data.shards.writer import DocumentInfo, ShardWriter
 from mmhydra.data.storage.access import Access, Blob
 from mmhydra.data.storage.chunks import hex_digest
-from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk, ChunkFault
+from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk, ChunkFault, ShardError
 from mmhydra.data.storage.store import Bytes
 
 __all__ = ["DocumentInfo", "Reading", "ShardError", "ShardTables", "ShardWriter", "TokenShards", "check_sizes"]
 
 _BLOCK = 512  # bytes; a tar's unit
 _STAT_THREADS = 16
+_TABLE_THREADS = 8  # files beside shards are small: a store takes longer to answer than to send them
 
 
 class Reading(NamedTuple):
@@ -130,10 +131,6 @@ class TokenShards:
         """Path (as in the manifest) of the shard that holds a document."""
         return self._shards[self._locate(document)[0]].path
 
-    def shards_of(self, documents: NDArray[np.int64]) -> frozenset[str]:
-        """Paths of the shards that hold documents. Nothing is read for it."""
-        return frozenset(self._shards[number].path for number in set(self._shard_numbers(documents).tolist()))
-
     def read(self, documents: NDArray[np.int64], offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> Reading:
         """The ids [offset, offset + length) of several documents, end to end.
 
@@ -211,20 +208,26 @@ class TokenShards:
         return frozenset(found)
 
     def documents_of(self, path: str, chunk: int) -> tuple[int, int]:
-        """The documents [first, last) of a shard that have bytes in a chunk; with WHOLE_SHARD all of the shard's.
+        """The documents [first, last) of a shard that can't be read without a chunk; with WHOLE_SHARD all of the shard.
 
-        For a chunk what lies beside the shard is read. Raises ShardError for a shard that the source does not have.
+        They are those with ids in the chunk. Where ids lie across the edges of chunks, `ids_of_chunk` reads the begin
+        of the next chunk as well, so the documents of the chunk before are among them. For a chunk what lies beside
+        the shard is read. Raises ShardError for a shard that the source does not have.
         """
         if path not in self._numbers:
             raise ShardError(f"{self.source}/{self.split} has no shard {path}")
-        number = self._numbers[path]
+        return self._documents_of(self._numbers[path], chunk)
+
+    def _documents_of(self, number: int, chunk: int) -> tuple[int, int]:
         first, last = self._first_list[number : number + 2]
         if chunk == WHOLE_SHARD:
             return first, last
         tables = self._tables(number)
-        ends = tables.offsets + tables.index[:, 1] * tables.itemsize
-        low = np.searchsorted(ends, chunk * tables.chunk_bytes, side="right")
-        high = np.searchsorted(tables.offsets, (chunk + 1) * tables.chunk_bytes, side="left")
+        size, itemsize = tables.chunk_bytes, tables.itemsize
+        begin = chunk * size // itemsize * itemsize // size * size  # of the chunk that the first byte's id begins in
+        ends = tables.offsets + tables.index[:, 1] * itemsize
+        low = np.searchsorted(ends, begin, side="right")
+        high = np.searchsorted(tables.offsets, (chunk + 1) * size, side="left")
         return first + int(low), first + int(high)
 
     def holding(self, needle: bytes, on_fault: Callable[[ChunkFault], None]) -> Iterator[int]:
@@ -263,8 +266,22 @@ class TokenShards:
             self._chunk(self._numbers[path], chunk)
 
     def tables(self) -> Iterator[ShardTables]:
-        """What is known of each shard without its ids, in reading order."""
-        return map(self._tables, range(len(self._shards)))
+        """What is known of each shard without its ids, in reading order; a few are read at a time."""
+        if len(self._shards) == 1:
+            yield self._tables(0)
+            return
+        with ThreadPoolExecutor(_TABLE_THREADS) as pool:
+            coming: deque[Future[ShardTables]] = deque()
+            try:
+                for number in range(len(self._shards)):
+                    coming.append(pool.submit(self._tables, number))
+                    if len(coming) == _TABLE_THREADS:
+                        yield coming.popleft().result()
+                while coming:
+                    yield coming.popleft().result()
+            finally:
+                for future in coming:
+                    future.cancel()
 
     def _locate(self, document: int) -> tuple[int, int]:
         """Number of a document's shard, and of the document inside it."""
@@ -328,7 +345,7 @@ class TokenShards:
         length = min(shard.chunk_bytes, shard.size_bytes - start)
         path = self._below + shard.path
         blob = Blob(
-            bad=BadChunk(self.dataset, shard.path, chunk, ""),
+            bad=self._bad(number, chunk),
             name=f"shard {self._store.where(path)}, chunk {chunk} (bytes {start} to {start + length - 1})",
             parts=((path, start, length),),
             digest=hex_digest(*self._tables(number).chunks[chunk].tolist()),
@@ -354,7 +371,7 @@ class TokenShards:
                 raise self._fault(number, WHOLE_SHARD, str(error)) from error
 
         blob = Blob(
-            bad=BadChunk(self.dataset, shard.path, WHOLE_SHARD, ""),
+            bad=self._bad(number, WHOLE_SHARD),
             name=f"shard {self._store.where(path)}",
             parts=tuple((path + suffix, 0, None) for suffix in SIDECAR_SUFFIXES),
             digest=shard.sidecars_xxh3,
@@ -367,10 +384,13 @@ class TokenShards:
     def _fault(self, number: int, chunk: int, reason: str) -> ChunkFault:
         path = self._shards[number].path
         return ChunkFault(
-            BadChunk(self.dataset, path, chunk, reason),
+            self._bad(number, chunk, reason),
             f"shard {self._store.where(self._below + path)} of dataset {self.dataset} can't be used: {reason}. "
             f"{self._cure}",
         )
+
+    def _bad(self, number: int, chunk: int, reason: str = "") -> BadChunk:
+        return BadChunk(self.dataset, self._shards[number].path, chunk, reason, *self._documents_of(number, chunk))
 
     @property
     def _cure(self) -> str:
@@ -380,28 +400,34 @@ class TokenShards:
 
 
 def check_sizes(folder: Path, manifest: Manifest, sources: Iterable[str] | None = None) -> None:
-    """Raises ShardError where a local shard of these sources (None: all) is missing, has another size, or lacks a file.
+    """Raises ShardError for the first of `size_faults`."""
+    for fault in size_faults(folder, manifest, sources):
+        raise ShardError(f"{fault}. {_copy_again(folder)}")
+
+
+def size_faults(folder: Path, manifest: Manifest, sources: Iterable[str] | None = None) -> list[str]:
+    """One line for each local shard of these sources (None: all) that is missing, has another size, or lacks a file.
 
     It takes a look at each file, no more: what is inside is compared when it is read.
     """
     wanted = None if sources is None else set(sources)
 
-    def check(shard: Shard) -> None:
+    def fault_of(shard: Shard) -> str | None:
         path = folder / shard.path
         try:
             size = path.stat().st_size
             for suffix in SIDECAR_SUFFIXES:
                 path.with_name(path.name + suffix).stat()
         except OSError as error:
-            raise ShardError(f"{error.filename} cannot be opened ({error.strerror}). {_copy_again(folder)}") from error
-        if size != shard.size_bytes:
-            raise ShardError(
-                f"shard {path} has {size} bytes, the manifest says {shard.size_bytes}. {_copy_again(folder)}"
-            )
+            return f"{error.filename} cannot be opened ({error.strerror})"
+        return (
+            None if size == shard.size_bytes else f"shard {path} has {size} bytes, the manifest says {shard.size_bytes}"
+        )
 
     # A look takes long on a network file system, but many can be under way at once.
     with ThreadPoolExecutor(_STAT_THREADS) as pool:
-        deque(pool.map(check, (s for s in manifest.shards if wanted is None or s.source in wanted)), maxlen=0)
+        found = pool.map(fault_of, (s for s in manifest.shards if wanted is None or s.source in wanted))
+        return [fault for fault in found if fault is not None]
 
 
 def _copy_again(folder: Path) -> str:

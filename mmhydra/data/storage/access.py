@@ -108,13 +108,16 @@ class Access:
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, loader: Loader) -> Self:
-        """As a run's `loader` section says. Raises UserError for a store that can't be opened."""
+    def of(cls, loader: Loader, *, caches_on_disk: bool = True) -> Self:
+        """As a run's `loader` section says. Raises UserError for a store that can't be opened.
+
+        Without `caches_on_disk` nothing is read from or written to the cache of the node, which jobs may be using.
+        """
         policy = Policy(loader.on_bad_chunk, loader.retries, loader.retry_wait_s, loader.timeout_s)
         remote, disk = None, None
         if (store := loader.store) is not None:
             remote = FsspecStore(store.url, store.options, loader.timeout_s)
-            disk = DiskCache(Path(store.cache_dir), round(store.cache_gb * 1e9))
+            disk = DiskCache(Path(store.cache_dir), round(store.cache_gb * 1e9)) if caches_on_disk else None
         return cls(policy, remote=remote, memory_bytes=round(loader.memory_mb * 1e6), disk=disk, of_run=True)
 
     @classmethod
@@ -158,7 +161,7 @@ class Access:
             raise
 
     def close(self) -> None:
-        """Ends connections and the waits before retries: reads that are under way fail."""
+        """Ends connections and all waits, for retries and for other processes: reads that are under way fail."""
         self._closed.set()
         self._calls.close()
         if self._remote is not None:
@@ -167,7 +170,7 @@ class Access:
     def _content(self, store: Store, blob: Blob) -> Bytes:
         if self._disk is None or self.is_local(store):
             return self._read(store, blob)
-        with self._disk.fetching(blob.digest, self.policy.timeout_s or 60.0):
+        with self._disk.fetching(blob.digest, self.policy.timeout_s or 60.0, self._closed):
             if (found := self._disk.read(blob.digest)) is not None:
                 with self._lock:
                     self.counters.disk_cache_bytes += found.nbytes

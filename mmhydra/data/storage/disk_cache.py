@@ -23,22 +23,23 @@ _LOCK, _USED = ".lock", ".used"
 _STALE_S = 3600.0  # a temporary file that is older was left by a process that is no more
 _EVICT_TO = 0.9  # of the limit: making room reads the folder, which should be seldom
 _POLL_S = 0.02
+_PAUSE_S = 300.0  # after a write that failed: a disk that was full may have room again
+_NUM_LOCKS = 4096  # chunks that share a lock wait for each other's fetching, with all of its retries
 
 
 class DiskCache:
     """Files below `folder`, together never more than `max_bytes`; what was used longest ago makes room.
 
-    Where it can't be written (a full disk), that is said once on standard error, and reading goes on without it.
+    Where it can't be written (a full disk), that is said once on standard error, and reading goes on without it; it is
+    tried again after some minutes.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self.folder, self._max_bytes = folder, max_bytes
-        self._writable = True
+        self._paused_until = 0.0  # on the monotonic clock
+        self._is_told = False
         self._files = LocalStore()
-        try:
-            (folder / ".locks").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self._give_up(error)
+        self._make_folders()
 
     def read(self, digest: str) -> Bytes | None:
         """The content whose xxh3_128 is `digest` (32 hexadecimal digits), if it is here and whole."""
@@ -57,7 +58,7 @@ class DiskCache:
 
     def write(self, digest: str, content: Bytes) -> None:
         """Keeps a content."""
-        if not self._writable or content.nbytes > self._max_bytes:
+        if content.nbytes > self._max_bytes or not self._is_writable():
             return
         temporary = self.folder / f".{digest}.{os.getpid()}.{threading.get_ident()}{_TEMPORARY}"
         try:
@@ -76,15 +77,20 @@ class DiskCache:
             with self._lock(self.folder / _LOCK):  # or who adds up might see neither name
                 os.replace(temporary, self._path(digest))
         except OSError as error:
-            self._give_up(error)
+            self._pause(error)
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
     @contextmanager
-    def fetching(self, digest: str, wait_s: float) -> Iterator[None]:
-        """One process at a time fetches a content, the others find it here; after `wait_s` none waits any longer."""
+    def fetching(self, digest: str, wait_s: float, ended: threading.Event | None = None) -> Iterator[None]:
+        """One process at a time fetches a content, the others find it here; after `wait_s` none waits any longer.
+
+        Nor does any after `ended` is set.
+        """
+        ended = ended or threading.Event()
         try:
-            file = (self.folder / ".locks" / digest[:2]).open("a")
+            # Not a lock for each content: nobody could ever remove its file.
+            file = (self.folder / ".locks" / f"{int(digest, 16) % _NUM_LOCKS:03x}").open("a")
         except OSError:
             yield
             return
@@ -94,8 +100,7 @@ class DiskCache:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    if time.monotonic() < end:
-                        time.sleep(_POLL_S)
+                    if time.monotonic() < end and not ended.wait(_POLL_S):
                         continue
                 except OSError:
                     pass  # a file system without locks: several may fetch the same
@@ -139,13 +144,29 @@ class DiskCache:
                         found.append((facts.st_mtime, facts.st_size, Path(entry.path)))
         return found
 
-    def _give_up(self, error: OSError) -> None:
-        if self._writable:
-            self._writable = False
+    def _make_folders(self) -> bool:
+        try:
+            (self.folder / ".locks").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._pause(error)
+            return False
+        return True
+
+    def _is_writable(self) -> bool:
+        """False for a while after a write has failed. The folder may have been removed meanwhile, or never made."""
+        if time.monotonic() < self._paused_until:
+            return False
+        return self._paused_until == 0.0 or self._make_folders()
+
+    def _pause(self, error: OSError) -> None:
+        self._paused_until = time.monotonic() + _PAUSE_S
+        if not self._is_told:
+            self._is_told = True
             reason = error.strerror or error
             print(
                 f"note: the cache loader.store.cache_dir={self.folder} can't be written ({reason}): reading on "
-                "without it. Free some space, or lower loader.store.cache_gb",
+                f"without it, and trying it again every {_PAUSE_S / 60:.0f} minutes. Free some space, or lower "
+                "loader.store.cache_gb",
                 file=sys.stderr,
             )
 

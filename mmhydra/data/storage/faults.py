@@ -7,13 +7,28 @@ from mmhydra.errors import ExitCode, UserError
 WHOLE_SHARD = -1  # in place of a chunk's number
 
 
+def place_of(dataset: str, shard: str, chunk: int) -> str:
+    """`dataset/shard, chunk 3` in words, or `dataset/shard, the whole shard`."""
+    return f"{dataset}/{shard}, {'the whole shard' if chunk == WHOLE_SHARD else f'chunk {chunk}'}"
+
+
 class BadChunk(NamedTuple):
-    """A chunk that can't be used. `shard` is its path as in the manifest; chunk WHOLE_SHARD is all of the shard."""
+    """A chunk that can't be used. `shard` is its path as in the manifest; chunk WHOLE_SHARD is all of the shard.
+
+    It holds bytes of the documents [first_document, last_document), numbered within their source and split.
+    """
 
     dataset: str
     shard: str
     chunk: int
     reason: str
+    first_document: int
+    last_document: int
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return place_of(self.dataset, self.shard, self.chunk)
 
 
 class ShardError(UserError):

@@ -5,13 +5,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from mmhydra.config.secrets import is_secret_name
 from mmhydra.data.storage.store import Bytes, StoreError
 from mmhydra.errors import UserError
 
 T = TypeVar("T")
 
-# Names of options under which file systems of fsspec take secrets.
-_SECRET = ("key", "secret", "token", "password", "account_key", "sas_token", "connection_string")
 _S3 = ("s3", "s3a")
 
 
@@ -30,7 +29,7 @@ class FsspecStore:
         import fsspec  # not above: it takes 0.1 s, which most runs and all dry runs can do without
 
         given = dict(options or {})
-        if secret := sorted(set(given) & set(_SECRET)):
+        if secret := sorted(name for name in given if is_secret_name(name)):
             raise UserError(
                 f"loader.store.options.{secret[0]} would be written into the run's frozen config. Secrets come from "
                 "the environment: leave it out and set what the file system reads, for s3 AWS_ACCESS_KEY_ID and "

@@ -5,8 +5,7 @@ batch(n) is a pure function of (data, mixture, seed, skipped chunks, n); n and t
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -24,12 +23,13 @@ from mmhydra.data.packing.sequences import IGNORE_INDEX, Batch, PackedSequences,
 from mmhydra.data.shards.manifest import Shard, load_manifest
 from mmhydra.data.shards.reader import TokenShards
 from mmhydra.data.storage.access import Access
-from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk, ChunkFault
+from mmhydra.data.storage.faults import BadChunk, ChunkFault
 from mmhydra.data.stream.ledger import Ledger, ledger
+from mmhydra.data.stream.left_out import LeftOut
 from mmhydra.data.stream.mixture import Mixture
 from mmhydra.data.stream.prefetch import Prefetch
 from mmhydra.data.stream.read_ahead import ReadAhead
-from mmhydra.data.stream.schedule import Phase
+from mmhydra.data.stream.schedule import Phase, phases_of
 from mmhydra.data.stream.skips import NO_SKIPS, Skips
 from mmhydra.data.stream.stream import Stream, StreamSource, batch_slice
 
@@ -54,7 +54,7 @@ class Read(NamedTuple):
 class OpenSplit:
     """A split of a mixture, ready to be read by any number of threads.
 
-    `passes_faults`: whether chunks that stay bad after all retries are returned (`loader.on_bad_chunk=skip`) or raised.
+    `passes_faults`: whether chunks that are damaged or gone are returned (`loader.on_bad_chunk=skip`) or raised.
     """
 
     stream: Stream
@@ -65,26 +65,32 @@ class OpenSplit:
     memory_bytes: int = 0  # for chunks
 
     def __post_init__(self) -> None:
-        self._left_out: tuple[Skips, dict[str, dict[int, int]]] = (NO_SKIPS, {})
+        self._left_out = LeftOut(self.sequences, self.datasets)
+
+    @property
+    def can_read_ahead(self) -> bool:
+        """Whether memory holds two windows of all sources: else the next one would drive out the one in use."""
+        return 2 * self.window_bytes <= self.memory_bytes
 
     def read(self, indices: NDArray[np.int64], skips: Skips = NO_SKIPS) -> Read:
         """Samples by number, int32 [len(indices), seq_len] each, those that `skips` leaves out as blanks.
 
-        Raises ChunkFault for a chunk that can't be read and is not in `skips`, unless faults are passed on.
+        Raises ChunkFault for a chunk that can't be read and is not in `skips`, unless faults are passed on. One that
+        may pass is always raised: the same run can read that chunk later, so it is nothing to go on without.
         """
         batch = Batch.empty(len(indices), self.stream.seq_len)
         faults = []
-        names = self.stream.mixture.names
+        names, left_out = self.stream.mixture.names, self.left_out(skips)
         for row, n, source, sequence in self._located(indices):
             rows = (batch.input_BL[row], batch.labels_BL[row], batch.positions_BL[row])
             sequences = self.sequences[names[source]]
             try:
-                if skips and self._leaves_out(skips, n, names[source], sequence):
+                if _is_out(left_out[names[source]], sequence, n):
                     _blank(*rows, sequences.eod_id)
                 else:
                     sequences.fill(sequence, *rows)
             except ChunkFault as fault:
-                if not self.passes_faults:
+                if fault.passing or not self.passes_faults:
                     raise
                 faults.append((n, fault.bad))
                 _blank(*rows, sequences.eod_id)
@@ -102,39 +108,19 @@ class OpenSplit:
                 found += [(low + at, first + at, source, sequence) for at, (source, sequence) in enumerate(numbers)]
         return found
 
-    def _leaves_out(self, skips: Skips, n: int, source: str, sequence: int) -> bool:
-        sequences = self.sequences[source]
-        shards = sequences.shards_of(sequence)
-        return skips.leaves_out(n, self.datasets[source], shards, lambda: sequences.chunks_of(sequence))
-
     def is_skipped(self, n: int, skips: Skips) -> bool:
-        """Whether `skips` leaves sample `n` out. Raises ChunkFault where what lies beside a shard can't be read."""
+        """Whether `skips` leaves sample `n` out. Nothing is read for it."""
         if not skips:
             return False
         ref = self.stream.locate(n)
-        return self._leaves_out(skips, n, ref.source, ref.sequence)
+        return _is_out(self.left_out(skips)[ref.source], ref.sequence, n)
 
-    def left_out(self, skips: Skips) -> dict[str, dict[int, int]]:
+    def left_out(self, skips: Skips) -> Mapping[str, Mapping[int, int]]:
         """By source the sequences that `skips` leaves out, each with the first sample number from which it is.
 
-        It looks through the pack indexes once for each chunk, and remembers the answer for the list that came last.
+        It follows from the list and the pack indexes alone, and is remembered for the lists that came last.
         """
-        known = self._left_out
-        if known[0] != skips:
-            known = self._left_out = (skips, {name: self._left_out_of(name, skips) for name in self.sequences})
-        return known[1]
-
-    def _left_out_of(self, source: str, skips: Skips) -> dict[int, int]:
-        sequences, since = self.sequences[source], dict[int, int]()
-        for skip in skips:
-            if skip.dataset != self.datasets[source] or not sequences.shards.has_shard(skip.shard):
-                continue
-            with suppress(ChunkFault):  # what lies beside the shard went bad later: that is another entry, one day
-                documents = sequences.shards.documents_of(skip.shard, skip.chunk)
-                for k in sequences.pack.sequences_of(*documents).tolist():
-                    if skip.chunk == WHOLE_SHARD or (skip.shard, skip.chunk) in sequences.chunks_of(k):
-                        since[k] = min(skip.from_sample, since.get(k, skip.from_sample))
-        return since
+        return self._left_out.of(skips)
 
     def ledger(self, n: int, skips: Skips = NO_SKIPS) -> Ledger:
         """What the first `n` samples were, without those that `skips` leaves out."""
@@ -149,6 +135,11 @@ class OpenSplit:
         """The pieces of sample n."""
         ref = self.stream.locate(n)
         return self.sequences[ref.source].describe(ref.sequence)
+
+
+def _is_out(since: Mapping[int, int], sequence: int, n: int) -> bool:
+    """Whether sample `n`, which is this sequence, is left out."""
+    return since.get(sequence, n + 1) <= n
 
 
 def _blank(
@@ -182,7 +173,7 @@ def open_split(
         manifest, place = manifests[source.dataset], folder / source.dataset
         pack = ensure_pack(place, manifest, source.name, split, seq_len, access)
         shards = TokenShards(place, manifest, source.name, split, access)
-        sequences[source.name] = PackedSequences(shards, pack, manifest.vocabulary.eod_id)
+        sequences[source.name] = PackedSequences(shards, pack, manifest.vocabulary.eod_id, data.window_chunks)
     is_train = split == TRAIN
     seed, shuffle = (seed, data.shuffle) if is_train else (_HELDOUT_SEED, True)
     filled = {name: Fraction(own.pack.num_filled, own.pack.num_sequences) for name, own in sequences.items()}
@@ -213,18 +204,16 @@ def open_run_split(config: RunConfig, split: str, folder: Path, access: Access |
     Both the trainer and a trace open it here, so that sample n is the same for both. Where shares do not change at the
     end, the length of the run has no say in the order of samples, so a longer run goes on with the same stream.
     """
-    batch = config.training.global_batch_size
-    spans = [span for span in stages(config) if span.num_steps] if config.data.schedule and split == TRAIN else []
-    phases = [Phase(span.num_steps * batch, span.start, span.end) for span in spans]
-    if spans and spans[-1].start == spans[-1].end:
-        phases[-1] = replace(phases[-1], length=None)
+    phases = None
+    if config.data.schedule and split == TRAIN:
+        phases = phases_of(stages(config), config.training.global_batch_size) or None
     return open_split(
         config.data,
         folder,
         split,
         seq_len=config.training.seq_len,
         seed=config.seed.data,
-        phases=phases or None,
+        phases=phases,
         access=access,
     )
 
@@ -294,6 +283,8 @@ class RankBatches:
 
         Raises ChunkFault for a chunk that can't be read and is not skipped.
         """
+        if self._sample % self._shape[0] == 0:
+            self._look_ahead()
         if self._agree is not None and not self._agreed:
             self._agreed.extend(self._agreed_step(self._agree))
         read = self._agreed.popleft() if self._agreed else self._take()
@@ -313,12 +304,14 @@ class RankBatches:
     def _take(self) -> Read:
         if self._reads is None:
             self._reads = Prefetch(self._reading(), num_threads=self._num_workers, ahead=self._ahead)
-            # Two windows at a time: where they do not fit, the next one would drive out the one that is in use.
-            if self._windows is None and self._num_workers and 2 * self.split.window_bytes <= self.split.memory_bytes:
-                self._windows = ReadAhead(self.split.stream, self.split.sequences)
-        if self._windows is not None and self._sample % self._shape[0] == 0:
-            self._windows.at(self._sample + self._ahead * self._together)
         return self._reads.take()
+
+    def _look_ahead(self) -> None:
+        """Once a step: the chunks of the next windows."""
+        if self._windows is None and self._num_workers and self.split.can_read_ahead:
+            self._windows = ReadAhead(self.split.stream, self.split.sequences)
+        if self._windows is not None:
+            self._windows.at(self._sample + self._ahead * self._together)
 
     def _reading(self) -> Callable[[int], Read]:
         """What the threads do: yield `number` from now on, with the list of now."""
@@ -344,7 +337,7 @@ class RankBatches:
             if skips is self._skips:
                 if faults:
                     bad = faults[0]  # it is in the list, and was asked for all the same
-                    raise ChunkFault(bad, f"{bad.dataset}/{bad.shard}, chunk {bad.chunk}: {bad.reason}")
+                    raise ChunkFault(bad, f"{bad.place}: {bad.reason}")
                 return reads
             if self._reads is not None:
                 self._reads.close(wait_s=0)  # what was read ahead is of the old list, and so is what is being read
@@ -353,16 +346,10 @@ class RankBatches:
             self._require_some(range(self._sample, end))
 
     def _require_some(self, step: range) -> None:
-        """Raises DataError when a step would have no sample left: the same on all ranks."""
-        if all(self._is_lost(n) for n in step):
+        """Raises DataError when a step would have no sample left: the same on all ranks, as nothing is read for it."""
+        if all(self.split.is_skipped(n, self._skips) for n in step):
             places = "\n".join(f"  {skip.place}: {skip.reason}" for skip in self._skips)
             raise DataError(
                 f"none of the {len(step)} samples from sample {step.start} on can be read; skipped so far:\n{places}\n"
                 "mend the storage, and type the same command to go on from the newest checkpoint"
             )
-
-    def _is_lost(self, n: int) -> bool:
-        try:
-            return self.split.is_skipped(n, self._skips)
-        except ChunkFault:  # of this rank's own storage: it will tell the others when it reads that sample
-            return False

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmhydra.data.stream.permutation import derive_key, permute
-from mmhydra.data.stream.schedule import Phase, Schedule
+from mmhydra.data.stream.schedule import Phase, Schedule, Span
 from mmhydra.errors import UserError
 
-BLOCK = 4096  # draws whose quotas are settled together
+BLOCK = 4096  # draws whose quotas are settled together, at most
+_LEAST_BLOCK = 16
+_BLOCKS_OF_CHANGE = 64  # at least so many make a phase whose shares change: inside a block they are mixed, so constant
 _KEPT = 32  # blocks in memory, 40 KB each: what several threads read ahead of a trainer
 
 
@@ -30,8 +32,9 @@ class Mixture:
     """The order in which sources give the samples of a stream, for phases of shares of tokens (`schedule.Phase`).
 
     `tokens_per_sample`: mean filled tokens of a sample by source. Draws come in blocks of 4096, counted from the begin
-    of each phase; the last block of a phase is shorter. Each source's quota of a block is what `schedule.Schedule`
-    counts in it, so at the edges of blocks and of phases the counts are those of the exact shares, but for rounding.
+    of each phase, and of fewer in a short phase whose shares change; the last block of a phase is shorter. Each
+    source's quota of a block is what `schedule.Schedule` counts in it, so at the edges of blocks and of phases the
+    counts are those of the exact shares, but for rounding.
     Inside a block sources are mixed by a permutation of (seed, phase, block), or without shuffle come one after the
     other; the counts of each rise by one with each of its draws.
     Sources are in the order of their names, so the order in a configuration does not matter.
@@ -114,12 +117,14 @@ class Mixture:
 
     def _block_of(self, n: int) -> _Block:
         span = self._schedule.span(n)
-        return self._block(span.number, (n - span.begin) // BLOCK)
+        return self._block(span.number, (n - span.begin) // block_size(span))
 
     def _make_block(self, phase: int, number: int) -> _Block:
         span = self._schedule.spans[phase]
-        begin = span.begin + number * BLOCK
-        size = BLOCK if span.length is None else min(BLOCK, span.begin + span.length - begin)
+        size = block_size(span)
+        begin = span.begin + number * size
+        if span.length is not None:
+            size = min(size, span.begin + span.length - begin)
         before, after = (np.array(span.counts(n), np.int64) for n in (begin, begin + size))
         quotas = after - before
         source = np.repeat(np.arange(len(quotas), dtype=np.int16), quotas)
@@ -132,3 +137,10 @@ class Mixture:
             drawn = np.empty_like(rising)
             drawn[np.argsort(source, kind="stable")] = rising
         return _Block(begin, before, source, drawn)
+
+
+def block_size(span: Span) -> int:
+    """Draws of a phase's blocks: a power of two that follows from the phase alone."""
+    if span.length is None or not span.changes:
+        return BLOCK
+    return min(BLOCK, max(_LEAST_BLOCK, 1 << (span.length // _BLOCKS_OF_CHANGE).bit_length() >> 1))

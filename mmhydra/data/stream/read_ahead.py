@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from queue import SimpleQueue
 
 from mmhydra.data.packing.sequences import PackedSequences
-from mmhydra.data.storage.faults import ShardError
+from mmhydra.data.storage.faults import ChunkFault, StoreDown
 from mmhydra.data.stream.stream import Stream
 
 _FROM = 0.25  # of a window, when the next one is read: what was read before is in use by then
@@ -23,11 +23,17 @@ class ReadAhead:
         self._known: dict[str, tuple[int, int]] = {}  # by source: the last (epoch, window) that was asked for
         self._wanted: SimpleQueue[tuple[str, int, int] | None] = SimpleQueue()
         self._is_closed = False
+        self._failed: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
         self._thread.start()
 
     def at(self, n: int) -> None:
-        """Says that samples from `n` on will be taken next. Waits for nothing."""
+        """Says that samples from `n` on will be taken next. Waits for nothing.
+
+        Raises what ended the thread, unless it was a store that is down: whoever needs a chunk of it says so.
+        """
+        if self._failed is not None:
+            raise self._failed
         for name, count in self._stream.counts(n).items():
             found = self._next_window(name, count)
             if found is not None and self._known.get(name) != found:
@@ -51,8 +57,13 @@ class ReadAhead:
         self._wanted.put(None)
 
     def _run(self) -> None:
-        while (wanted := self._wanted.get()) is not None:
-            self._warm(*wanted)
+        try:
+            while (wanted := self._wanted.get()) is not None:
+                self._warm(*wanted)
+        except StoreDown:
+            return
+        except Exception as error:  # of this program: a thread that ends unseen would only make a run slow
+            self._failed = error
 
     def _warm(self, name: str, epoch: int, window: int) -> None:
         source, sequences = self._stream.orders[name], self._sequences[name]
@@ -61,5 +72,7 @@ class ReadAhead:
                 return
             try:
                 sequences.shards.warm(sequences.chunks_of(int(source.pack.groups[group])))
-            except ShardError:
+            except ChunkFault as fault:
+                if fault.passing:
+                    return  # the chunks after it would each be waited for as long
                 continue  # whoever needs it will find it bad, and say so

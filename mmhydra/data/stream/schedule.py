@@ -10,7 +10,7 @@ All of it is integer arithmetic: E is kept in units of 2^-96 samples, and time i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from mmhydra.config.stages import StageSpan
@@ -35,11 +35,14 @@ class Phase:
 
 
 def phases_of(spans: Sequence[StageSpan], global_batch_size: int) -> list[Phase]:
-    """The phases of a run's stages. A last one whose shares don't change has no end: a longer run only goes on."""
-    *firsts, last = spans
-    phases = [Phase(span.num_steps * global_batch_size, span.start, span.end) for span in firsts if span.num_steps]
-    has_end = last.start != last.end and last.num_steps > 0
-    return [*phases, Phase(last.num_steps * global_batch_size if has_end else None, last.start, last.end)]
+    """The phases of a run's stages, those without a step left out.
+
+    A last one whose shares don't change has no end: a longer run only goes on.
+    """
+    phases = [Phase(span.num_steps * global_batch_size, span.start, span.end) for span in spans if span.num_steps]
+    if phases and phases[-1].start == phases[-1].end:
+        phases[-1] = replace(phases[-1], length=None)
+    return phases
 
 
 class Schedule:
@@ -117,6 +120,7 @@ class Span:
         self.number, self.begin, self.length, self.low = number, begin, phase.length, list(low)
         samples = phase.length or _OPEN
         first, last = _rates(phase, names, sizes, samples)
+        self.changes = _shares(phase.start, names) != _shares(phase.end, names)
         self.exact_after = [before + (one + other) // 2 for before, one, other in zip(exact, first, last, strict=True)]
         is_idle = [one == 0 and other == 0 for one, other in zip(first, last, strict=True)]
         # What a source may have given by the end; one without a share in this phase gives nothing at all.

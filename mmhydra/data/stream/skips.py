@@ -1,41 +1,46 @@
-"""Chunks that a run goes on without: which they are, since which sample, and so which samples are left out.
+"""Chunks that a run goes on without: which they are, which documents they hold, and since which sample they are out.
 
 The list is part of the stream's state. All ranks hold the same one, a checkpoint keeps it, and a run that resumes goes
 on with it: a damaged chunk that is mended later stays left out, or the samples would no longer be those of the run.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk
+from mmhydra.data.storage.faults import BadChunk, place_of
 from mmhydra.errors import UserError
 
 
 class Skip(NamedTuple):
-    """A chunk (or a whole shard) without which samples are left out from sample `from_sample` on."""
+    """A chunk (or a whole shard) without which samples are left out from sample `from_sample` on.
+
+    They are those with a piece of the documents [first_document, last_document) of the shard's source and split. The
+    entry holds them, as what lies beside the shard may be gone later.
+    """
 
     dataset: str
     shard: str  # its path as in the manifest
     chunk: int  # or WHOLE_SHARD
     reason: str
     from_sample: int
+    first_document: int
+    last_document: int
 
     @property
     def place(self) -> str:
-        """`dataset/shard, chunk 3` in words."""
-        whole = f"{self.dataset}/{self.shard}"
-        return whole if self.chunk == WHOLE_SHARD else f"{whole}, chunk {self.chunk}"
+        """Where the chunk is, in words."""
+        return place_of(self.dataset, self.shard, self.chunk)
 
 
 @dataclass(frozen=True)
 class Skips:
     """What was agreed to be left out, in the order of agreement; it never shrinks, and it is never changed in place.
 
-    Sample n is left out if and only if it needs bytes of a chunk with from_sample <= n. A whole shard leaves out each
-    sample with a piece in it.
+    Sample n is left out if and only if it has a piece of a document of an entry with from_sample <= n. A chunk may
+    stand in it more than once, each time with an earlier sample: the earliest counts.
     """
 
     entries: tuple[Skip, ...] = ()
@@ -50,42 +55,26 @@ class Skips:
         return bool(self.entries)
 
     @cached_property
-    def _since(self) -> dict[tuple[str, str], dict[int, int]]:
-        """By dataset and shard: chunk to the first sample that goes without it."""
-        found: dict[tuple[str, str], dict[int, int]] = {}
+    def _since(self) -> dict[tuple[str, str, int], int]:
+        """By dataset, shard and chunk: the first sample that goes without it."""
+        found: dict[tuple[str, str, int], int] = {}
         for skip in self.entries:
-            chunks = found.setdefault((skip.dataset, skip.shard), {})
-            chunks[skip.chunk] = min(skip.from_sample, chunks.get(skip.chunk, skip.from_sample))
+            found[skip[:3]] = min(skip.from_sample, found.get(skip[:3], skip.from_sample))
         return found
 
-    def leaves_out(
-        self, n: int, dataset: str, shards: Iterable[str], chunks: Callable[[], Iterable[tuple[str, int]]]
-    ) -> bool:
-        """Whether sample `n` is left out: one of `dataset` with pieces in `shards`.
-
-        `chunks` gives the (shard, chunk) pairs whose bytes the sample needs. It is called only where a chunk of one of
-        the shards is in the list: it reads what lies beside the shards, which may be damaged itself.
-        """
-        touched = [self._since[dataset, shard] for shard in shards if (dataset, shard) in self._since]
-        if any(known.get(WHOLE_SHARD, n + 1) <= n for known in touched):
-            return True
-        if not any(since <= n for known in touched for since in known.values()):
-            return False
-        return any(self._since.get((dataset, shard), {}).get(chunk, n + 1) <= n for shard, chunk in chunks())
-
-    def lacks(self, bad: BadChunk) -> bool:
-        """Whether a chunk is not in the list yet."""
-        return bad.chunk not in self._since.get((bad.dataset, bad.shard), {})
+    def lacks(self, bad: BadChunk, from_sample: int) -> bool:
+        """Whether a chunk is not in the list yet, or only from a later sample on than `from_sample`."""
+        return self._since.get(bad[:3], from_sample + 1) > from_sample
 
     def with_bad(self, found: Iterable[BadChunk], from_sample: int) -> "Skips":
-        """The list with these chunks at its end, those that it lacks, sorted by place.
+        """The list with these chunks at its end, those that it lacks from `from_sample` on, sorted by place.
 
         Several ranks find the same chunk, maybe for reasons in other words: the first in `found` counts.
         """
         new: dict[tuple[str, str, int], Skip] = {}
         for bad in found:
-            if self.lacks(bad):
-                new.setdefault(bad[:3], Skip(*bad, from_sample))
+            if self.lacks(bad, from_sample):
+                new.setdefault(bad[:3], Skip(*bad[:4], from_sample, bad.first_document, bad.last_document))
         return Skips((*self.entries, *(new[place] for place in sorted(new)))) if new else self
 
     @property
@@ -116,8 +105,11 @@ class Skips:
         return cls.of_records(records)
 
 
-def _skip(dataset: str, shard: str, chunk: int, reason: str, from_sample: int) -> Skip:
-    return Skip(str(dataset), str(shard), int(chunk), str(reason), int(from_sample))
+def _skip(
+    dataset: str, shard: str, chunk: int, reason: str, from_sample: int, first_document: int, last_document: int
+) -> Skip:
+    documents = int(first_document), int(last_document)
+    return Skip(str(dataset), str(shard), int(chunk), str(reason), int(from_sample), *documents)
 
 
 NO_SKIPS = Skips()

@@ -16,8 +16,6 @@ from mmhydra.data.stream.mixture import BLOCK, Mixture
 from mmhydra.data.stream.order import SourceOrder
 from mmhydra.errors import UserError
 
-ALGORITHM = 2  # raise it when the same n would be another sequence: a checkpoint of another one is not resumed
-
 _RUN = 1024  # samples that are located together and kept, for those who ask for few at a time
 _KEPT = 16  # runs
 _SCANNED = 16 * BLOCK  # draws that are looked through at a time

@@ -10,7 +10,7 @@ from mmhydra.checkpoint import stamp as module
 from mmhydra.checkpoint.__main__ import main
 from mmhydra.checkpoint.stamp import CheckpointError, file_names, read_stamp, stamped_steps, step_folder, step_of
 from mmhydra.checkpoint.verify import faults
-from mmhydra.data.storage.faults import BadChunk
+from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk
 from mmhydra.data.stream.skips import NO_SKIPS
 
 
@@ -31,11 +31,16 @@ def test_a_stamp_explains_the_checkpoint(make_run):
 
 def test_a_stamp_names_what_was_skipped_and_since_when(make_run):
     run = make_run()
-    run.skips = NO_SKIPS.with_bad([BadChunk("demo-v2", "shards/web-000001.tar", 3, "other bytes")], from_sample=800)
+    bad = BadChunk("demo-v2", "shards/web-000001.tar", 3, "other bytes", 40, 52)
+    run.skips = NO_SKIPS.with_bad([bad, bad._replace(chunk=WHOLE_SHARD)], from_sample=800)
     stamp = read_stamp(run.save(run.start(), 100))
     assert [skip.model_dump() for skip in stamp.stream.skips] == run.skips.records
+    assert [skip.place for skip in stamp.stream.skips] == [
+        "demo-v2/shards/web-000001.tar, the whole shard",
+        "demo-v2/shards/web-000001.tar, chunk 3",
+    ]
     tokens = stamp.tokens
-    assert (tokens.skipped_samples, tokens.skipped) == (1, 128)
+    assert (tokens.skipped_samples, tokens.skipped) == (2, 2 * 128)
     assert tokens.total == sum(tokens.by_source.values()) + tokens.padding + tokens.skipped
 
 

@@ -1,6 +1,8 @@
 """Ranks together give the stream, whatever their number, their threads and where they were stopped."""
 
+import errno
 import random
+import shutil
 import threading
 import time
 
@@ -13,11 +15,13 @@ from mmhydra.config.tokens import Tokens
 from mmhydra.data.datasets import DataError, load, token_counts
 from mmhydra.data.packing.sequences import IGNORE_INDEX
 from mmhydra.data.shards.index import SIDECAR_SUFFIXES
-from mmhydra.data.shards.manifest import ManifestError, write_manifest
+from mmhydra.data.shards.manifest import ManifestError, load_manifest, write_manifest
 from mmhydra.data.storage.access import Access, Policy
 from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk, ChunkFault
 from mmhydra.data.stream.batches import RankBatches, open_split
 from mmhydra.data.stream.skips import NO_SKIPS
+from mmhydra.data.vocabulary import Vocabulary
+from mmhydra.errors import ExitCode
 from mmhydra.paths import config_dir
 
 G = 24  # sequences of a step: dp 1, 2, 3, 4, 8 divide it
@@ -369,7 +373,8 @@ def test_only_one_rank_finds_it_and_all_leave_out_the_same(opened, made):
     split = opened(SKIPPING)
     n = next(n for n in range(2 * G, 4 * G) if split.stream.locate(n).source == "web")
     shard, chunk = min(split.sequences["web"].chunks_of(split.stream.locate(n).sequence))
-    bad = BadChunk("made", shard, chunk, "other bytes")
+    documents = split.sequences["web"].shards.documents_of(shard, chunk)
+    bad = BadChunk("made", shard, chunk, "other bytes", *documents)
     told = []
 
     def agree(bads, from_sample, skips):
@@ -399,6 +404,84 @@ def test_a_step_without_any_sample_left_ends_the_run(opened, made):
     assert "mend the storage" in str(caught.value)
 
 
+def test_a_step_that_is_lost_is_lost_for_a_rank_too_that_can_read_nothing_beside_the_shards(opened, made):
+    split = opened(SKIPPING)
+    bads = []
+    for name, own in split.sequences.items():
+        for path in {own.shards.shard_of_document(number) for number in range(own.shards.num_documents)}:
+            documents = own.shards.documents_of(path, WHOLE_SHARD)
+            bads.append(BadChunk(split.datasets[name], path, WHOLE_SHARD, "gone", *documents))
+    of_others = World(split, 1, agree=lambda own, from_sample, skips: skips.with_bad(bads, from_sample))
+    with pytest.raises(DataError, match=f"none of the {G} samples from sample 0 on can be read") as caught:
+        of_others.step()
+    assert ", the whole shard: gone" in str(caught.value)
+    assert "chunk -1" not in str(caught.value)
+
+
+def test_a_chunk_that_a_second_validation_meets_earlier_is_left_out_from_there_on(data, made):
+    """It goes bad during the first one, which has used it before; each begins at sample 0 with the list so far."""
+    access = Access(SKIPPING, memory_bytes=16_000)
+    split = open_split(data, made.folder.parent, "train", seq_len=LENGTH, seed=3, access=access)
+
+    def needed(numbers):
+        web = [ref.sequence for ref in map(split.stream.locate, numbers) if ref.source == "web"]
+        return set().union(*map(split.sequences["web"].chunks_of, web))
+
+    shard, chunk = min(needed(range(G)) & needed(range(2 * G, 8 * G)))
+    validation = World(split, 1, agree=agree_alone)
+    whole = validation.steps(2)
+    flip(made.folder / shard, chunk * 2048 + 100)
+    validation.steps(6)
+    (skip,) = found = validation.ranks[0].skips
+    assert (skip.shard, skip.chunk) == (shard, chunk)
+    assert 2 * G <= skip.from_sample < 8 * G
+    second = World(split, 1, agree=agree_alone).seek(0, found)
+    steps = second.steps(8)
+    skips = second.ranks[0].skips
+    assert skips.entries == (skip, skip._replace(from_sample=0))
+    lost = [n for n in range(G) if split.is_skipped(n, skips)]
+    assert lost
+    for n in range(G):
+        assert (steps[0][1][n] == IGNORE_INDEX).all() == (n in lost)
+        assert n in lost or same([part[n] for part in steps[0]], [part[n] for part in whole[0]])
+    third = World(split, 1, 2, agree=agree_alone).seek(0, skips)
+    assert all(same(one, other) for one, other in zip(third.steps(8), steps, strict=True))
+    assert third.ranks[0].skips is skips
+    third.close()
+
+
+class Refusing:
+    """A store whose every read is refused."""
+
+    def read(self, path, first, length):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+    size = read
+
+    def where(self, path):
+        return f"s3://bucket/{path}"
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_store_that_refuses_connections_is_nothing_to_skip(data, made, opened, tmp_path, workers):
+    opened()  # makes the pack index
+    for name in ("made", "more"):
+        shutil.copytree(made.folder.with_name(name), tmp_path / "small" / name, ignore=shutil.ignore_patterns("shards"))
+    asked = []
+    access = Access(Policy("skip", retries=1, wait_s=0.001), remote=Refusing(), of_run=True)
+    split = open_split(data, tmp_path / "small", "train", seq_len=LENGTH, seed=3, access=access)
+    world = World(split, 1, workers, agree=lambda bads, n, skips: asked.append(n) or skips.with_bad(bads, n))
+    with pytest.raises(ChunkFault, match=r"s3://bucket.*2 tries") as caught:
+        world.step()
+    assert caught.value.passing
+    assert caught.value.exit_code == ExitCode.FAILED == 1
+    assert (asked, world.ranks[0].skips) == ([], NO_SKIPS)
+    world.close()
+
+
 def test_a_fault_that_the_list_does_not_cover_is_never_silent(opened, made):
     flip(shards_of(made)[0], 2048 + 100)
     world = World(opened(SKIPPING), 1, agree=lambda bads, from_sample, skips: skips)
@@ -411,9 +494,24 @@ def test_a_fault_that_the_list_does_not_cover_is_never_silent(opened, made):
 
 def with_layout(made, tokens):
     vocabulary = made.manifest.vocabulary.model_copy(
-        update={"layout": tokens.layout, "layout_digest": tokens.layout_digest}
+        update={
+            "layout": tokens.layout,
+            "layout_digest": tokens.layout_digest,
+            "size": tokens.used_size,
+            "eod_id": Vocabulary.of(tokens).eod_id,
+        }
     )
     write_manifest(made.folder, made.manifest.model_copy(update={"vocabulary": vocabulary}))
+
+
+@pytest.mark.parametrize(("field", "change"), [("eod_id", 1), ("size", 1), ("size", -1)])
+def test_a_manifest_that_contradicts_its_layout_is_refused(alone, made, tokens, field, change):
+    with_layout(made, tokens)
+    manifest = load_manifest(made.folder)
+    lie = {field: getattr(manifest.vocabulary, field) + change}
+    write_manifest(made.folder, manifest.model_copy(update={"vocabulary": manifest.vocabulary.model_copy(update=lie)}))
+    with pytest.raises(DataError, match="the manifest of dataset made contradicts itself: it says"):
+        load(alone, tokens, made.folder.parent)
 
 
 @pytest.fixture
@@ -431,7 +529,7 @@ def test_a_dataset_of_another_layout_is_refused_with_both(alone, made, tokens):
         load(alone, other, made.folder.parent)
     for text in (
         "dataset made has a vocabulary of other ids than tokens=other",
-        f"there    100 ids, layout {tokens.layout_digest[:12]}: ",
+        f"there    3648 ids, layout {tokens.layout_digest[:12]}: ",
         f"; padded to {tokens.vocab_size}\n",
         f"declared {tokens.used_size} ids, layout {other.layout_digest[:12]}: ",
         "type tokens=demo, or build the dataset with tokens=other",

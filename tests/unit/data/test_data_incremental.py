@@ -13,8 +13,7 @@ from mmhydra.config.facts import Facts
 from mmhydra.config.rules import check
 from mmhydra.config.stages import lr_factor, stages
 from mmhydra.data.datasets import TRAIN
-from mmhydra.data.stream.batches import open_split
-from mmhydra.data.stream.schedule import phases_of
+from mmhydra.data.stream.batches import open_run_split
 
 STEPS, BATCH = 2000, 64
 LINE = [
@@ -34,14 +33,7 @@ def line(tmp_path, monkeypatch):
 
 def opened(config):
     write_fitting(config)
-    return open_split(
-        config.data,
-        Path(config.paths.data),
-        TRAIN,
-        seq_len=config.training.seq_len,
-        seed=config.seed.data,
-        phases=phases_of(stages(config), config.training.global_batch_size),
-    )
+    return open_run_split(config, TRAIN, Path(config.paths.data))
 
 
 def given(split, first, end):

@@ -1,6 +1,5 @@
 from fractions import Fraction
 
-import numpy as np
 import pytest
 from documents import documents
 from fake_packs import fake_source
@@ -11,12 +10,9 @@ from mmhydra.config.tokens import MODALITIES
 from mmhydra.data.packing.pack import pack
 from mmhydra.data.packing.sequences import PackedSequences
 from mmhydra.data.shards.reader import TokenShards
-from mmhydra.data.storage.faults import WHOLE_SHARD
-from mmhydra.data.stream.batches import OpenSplit
 from mmhydra.data.stream.ledger import ledger
 from mmhydra.data.stream.mixture import Mixture
 from mmhydra.data.stream.order import EpochOrder, SourceOrder
-from mmhydra.data.stream.skips import Skip, Skips
 from mmhydra.data.stream.stream import Stream, StreamSource
 
 SIZES = {"a": (90, 110, 100, 200, 500), "b": (299, 1), "c": (3, 4)}
@@ -114,43 +110,6 @@ def test_it_is_what_the_pieces_and_segments_say(make_dataset, found, n, data):
     without = {"one": {data.draw(st.integers(0, len(sequences["one"]) - 1)): data.draw(st.integers(0, 300))}}
     samples = [stream.locate(number) for number in range(n)]
     same(ledger(stream, n, without), one_by_one(samples, stream, tokens_of, without), stream)
-
-
-def test_skipped_chunks_leave_out_the_sequences_that_need_their_bytes(make_dataset):
-    draw = np.random.default_rng(0)
-    found, made = {}, {}
-    for name in ("one", "two"):
-        documents = [[1] * int(length) for length in draw.integers(1, 900, 60)]
-        made[name] = make_dataset(documents, max_bytes=40_000, chunk_bytes=4096, name=name)
-        shards = TokenShards(made[name].folder, made[name].manifest, "web", "train")
-        found[name] = PackedSequences(shards, pack(shards, 300), eod_id=0)
-    first, second = (shard.path for shard in made["one"].manifest.shards[:2])
-    skips = [
-        Skip("one", first, 3, "flipped", 500),
-        Skip("one", second, WHOLE_SHARD, "gone", 70),
-        Skip("one", first, 4, "flipped", 20),
-        Skip("elsewhere", first, 0, "of no source", 0),
-        Skip("two", "shards/none.tar", WHOLE_SHARD, "of another split", 0),
-    ]
-    expected = {}
-    for k in range(len(found["one"])):
-        needs, shards_of = found["one"].chunks_of(k), found["one"].shards_of(k)
-        since = [
-            skip.from_sample
-            for skip in skips[:3]
-            if (skip.shard, skip.chunk) in needs or (skip.chunk == WHOLE_SHARD and skip.shard in shards_of)
-        ]
-        if since:
-            expected[k] = min(since)
-    stream = make_stream([StreamSource(name, sequences) for name, sequences in found.items()])
-    split = OpenSplit(stream, found, {"one": "one", "two": "two"})
-    assert split.left_out(Skips(tuple(skips))) == {"one": expected, "two": {}}
-    assert set(expected.values()) == {20, 70, 500}
-    # The ledger agrees with asking sample by sample.
-    n = 3 * stream.orders["one"].size
-    assert split.ledger(n, Skips(tuple(skips))).skipped_samples == sum(
-        split.is_skipped(number, Skips(tuple(skips))) for number in range(n)
-    )
 
 
 def test_padding_is_what_the_samples_show(make_dataset):

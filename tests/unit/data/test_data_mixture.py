@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmhydra.config.stages import StageSpan
-from mmhydra.data.stream.mixture import BLOCK, Mixture
+from mmhydra.data.stream.mixture import BLOCK, Mixture, block_size
 from mmhydra.data.stream.schedule import Phase, Schedule, phases_of
 from mmhydra.errors import UserError
 
@@ -142,7 +142,8 @@ def test_each_source_counts_from_0_and_leaves_none_out(made):
 def test_the_order_in_a_block_is_another_one_but_its_quotas_are_the_same(made):
     phases, sizes, seed, _ = made
     shuffled, plain = Mixture(phases, sizes, seed, True), Mixture(phases, sizes, seed, False)
-    edge = min(BLOCK, phases[0].length or BLOCK)
+    size = block_size(Schedule(phases, sizes).spans[0])
+    edge = min(size, phases[0].length or size)
     assert shuffled.counts(edge) == plain.counts(edge)
     source, _ = plain.draws(0, edge)
     assert (np.diff(source) >= 0).all()
@@ -218,6 +219,24 @@ def test_linear_shares_are_those_of_the_moment_along_the_way():
     assert new == pytest.approx((0.2 + 0.3 * middles).tolist(), abs=0.0002)
 
 
+@pytest.mark.parametrize(("length", "tolerance"), [(640, 0.1), (3200, 0.04), (10_000, 0.02), (100_000, 0.01)])
+def test_linear_shares_change_inside_a_stage_however_short_it_is(length, tolerance):
+    """Blocks mix what is in them, so a short stage of one block would have the same shares all along."""
+    sizes = {"old": Fraction(1), "new": Fraction(1)}
+    mixture = Mixture([Phase(length, shares_of(old=0.8, new=0.2), shares_of(old=0.5, new=0.5))], sizes, seed=3)
+    source, _ = mixture.draws(0, length)
+    old = [float((part == mixture.names.index("old")).mean()) for part in np.array_split(source, 10)]
+    assert old == pytest.approx([0.8 - 0.3 * (tenth + 0.5) / 10 for tenth in range(10)], abs=tolerance)
+
+
+def test_blocks_are_smaller_where_shares_change_in_a_short_stage():
+    sizes = {"a": Fraction(1), "b": Fraction(1)}
+    half, most = shares_of(a=0.5, b=0.5), shares_of(a=0.9, b=0.1)
+    phases = [Phase(length, half, most) for length in (1, 1023, 1024, 6400, 262_144, 10**9)]
+    spans = Schedule([*phases, Phase(6400, half, half), Phase(None, half, half)], sizes).spans
+    assert [block_size(span) for span in spans] == [16, 16, 16, 64, BLOCK, BLOCK, BLOCK, BLOCK]
+
+
 @settings(max_examples=40, deadline=None)
 @given(mixtures(max_length=200))
 def test_a_source_without_a_share_gives_nothing_in_that_phase(made):
@@ -260,7 +279,8 @@ def test_a_stage_of_no_step_is_no_phase():
     blend = StageSpan("blend", 5, 15, shares_of(a=1), half, 1.0, 1.0)
     spans = (StageSpan("main", 1, 5, half, half, 1.0, 1.0), StageSpan("none", 5, 5, half, half, 1.0, 1.0), blend)
     assert [phase.length for phase in phases_of(spans, 8)] == [32, 80]
-    assert [phase.length for phase in phases_of((replace(blend, end_step=5),), 8)] == [None]
+    assert [phase.length for phase in phases_of((*spans[:2], replace(blend, end_step=5)), 8)] == [None]
+    assert phases_of((replace(blend, end_step=5),), 8) == []
 
 
 # ---------------------------------------------------------------- far ahead

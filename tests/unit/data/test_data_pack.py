@@ -1,8 +1,11 @@
+import errno
 import json
 import signal
 import subprocess
 import sys
+import threading
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmhydra.config.tokens import MODALITIES
+from mmhydra.data.datasets import DataError
 from mmhydra.data.packing import kept as pack_module
 from mmhydra.data.packing import pack as pack_table
-from mmhydra.data.packing.kept import ensure_pack
+from mmhydra.data.packing.kept import discard_damaged, ensure_pack, pack_faults
 from mmhydra.data.packing.pack import DOCUMENT, pack
 from mmhydra.data.packing.sequences import PackedSequences
-from mmhydra.data.shards.index import ShardError
+from mmhydra.data.shards.index import digest_of
 from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.storage.faults import ShardError
+from mmhydra.data.storage.store import LocalStore
+from mmhydra.data.verify import verify
 
 DOCUMENTS = [[1] * length for length in (3, 9, 30, 2, 14, 1)] + [mixed_document(("text", 4), *marked("audio", 12, 2))]
 ARRAYS = ("counts", "edges", "groups", "pieces", "totals")
@@ -186,6 +193,89 @@ def test_documents_of_chunks(make_dataset):
         shards.documents_of("shards/none.tar", 0)
     assert shards.has_shard(made.manifest.shards[1].path)
     assert not shards.has_shard("shards/none.tar")
+
+
+def flipped(made, name):
+    path = made.folder / "packs" / name
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    return bytes(data)
+
+
+def test_a_large_one_is_taken_by_its_sizes_and_hashed_once_before_a_run(made, monkeypatch):
+    ensure(made)
+    whole = contents(made)
+    assert discard_damaged(made.folder, made.manifest, "web", 16) == []
+    size = sum(len(content) for name, content in whole.items() if name != FACTS)
+    hashed = []
+    monkeypatch.setattr(pack_module, "digest_of", lambda files: hashed.append(1) or digest_of(files))
+    monkeypatch.setattr(pack_module, "HASHED_BYTES", size + 1)
+    ensure(made)
+    assert hashed
+    hashed.clear()
+    monkeypatch.setattr(pack_module, "HASHED_BYTES", size)
+    assert same(ensure(made), directly(made))
+    assert not hashed
+    # A byte that is another is not seen when it is opened, but by those who hash all of it.
+    name = "web-train-16.totals.npy"
+    damaged = flipped(made, name)
+    ensure(made)
+    assert contents(made)[name] == damaged
+    assert pack_faults(made.folder, made.manifest) == [
+        f"packs/{FACTS}: its files are damaged, or made of other shards; it will be made again when used"
+    ]
+    assert verify(made.folder, made.manifest) == pack_faults(made.folder, made.manifest)
+    assert discard_damaged(made.folder, made.manifest, "web", 17) == []
+    assert contents(made)[name] == damaged
+    assert discard_damaged(made.folder, made.manifest, "web", 16) == ["packs/web-train-16"]
+    ensure(made)
+    assert contents(made) == whole
+    assert discard_damaged(made.folder, made.manifest, "web", 16) == []
+
+
+def test_a_large_one_that_is_cut_off_is_made_again(made, monkeypatch):
+    ensure(made)
+    whole = contents(made)
+    monkeypatch.setattr(pack_module, "HASHED_BYTES", 0)
+    for name in NAMES:
+        path = made.folder / "packs" / name
+        path.write_bytes(whole[name][:-1] if name != FACTS else b"")
+        ensure(made)
+        assert contents(made) == whole
+
+
+def test_a_damaged_one_that_can_not_be_removed_is_told(made, monkeypatch):
+    ensure(made)
+    monkeypatch.setattr(pack_module, "HASHED_BYTES", 0)
+    flipped(made, "web-train-16.pieces.npy")
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DataError, match=r"damaged, and can't be removed.*\(Read-only file system\); type rm "):
+        discard_damaged(made.folder, made.manifest, "web", 16)
+
+
+def test_files_beside_several_shards_are_read_at_a_time(make_dataset, monkeypatch):
+    made = make_dataset([[1] * 300] * 60, max_bytes=6000)
+    num_shards = len(made.manifest.shards)
+    assert num_shards > 8
+    together = threading.Barrier(2)
+    read, asked = LocalStore.read, []
+
+    def waiting(self, path, start=0, length=None):
+        asked.append(path)
+        if len(asked) <= 2:
+            together.wait(10)  # breaks if the second read begins after the first
+        return read(self, path, start, length)
+
+    monkeypatch.setattr(LocalStore, "read", waiting)
+    shards = TokenShards(made.folder, made.manifest, "web", "train")
+    found = list(shards.tables())
+    assert [len(tables.index) for tables in found] == [shard.num_documents for shard in made.manifest.shards]
+    assert len(asked) == 3 * num_shards
 
 
 ENSURE = """

@@ -7,6 +7,7 @@ import pytest
 
 from mmhydra.config.data import Data, Source
 from mmhydra.data.storage.access import Access
+from mmhydra.data.storage.faults import BadChunk, ChunkFault, StoreDown
 from mmhydra.data.stream.batches import RankBatches, open_split
 from mmhydra.data.stream.read_ahead import ReadAhead
 
@@ -53,6 +54,7 @@ def test_a_trainer_never_waits_for_a_chunk_but_those_of_the_first_window(data, f
         batches.next()
     wait_until(lambda: len(loaded) > len(first) + WINDOW)
     wait_until(lambda: all(is_there(split, access, g) for g in order.groups_of(1)))
+    wait_until(lambda: batches._reads.num_ready == 1)  # its thread rests as well
     known = len(loaded)
     own = {chunk for g in order.groups_of(1) for chunk in chunks_of_group(split, g)}
     for n in range(begin, min(end, begin + 8)):
@@ -125,3 +127,56 @@ def test_the_window_after_the_last_one_is_the_first_of_the_next_epoch(data, fold
     ahead.at(end - 1)
     wait_until(lambda: all(is_there(split, access, group) for group in source.epoch(1).groups_of(0)))
     ahead.close()
+
+
+def test_it_is_told_once_a_step_also_where_ranks_agree(data, folder, monkeypatch):
+    told = []
+    monkeypatch.setattr(ReadAhead, "at", lambda own, n: told.append(n))
+    for agree in (None, lambda bads, n, skips: skips):
+        told.clear()
+        split = open_split(data, folder, "train", seq_len=LENGTH, seed=1)
+        batches = batches_of(split, global_batch_size=8, prefetch=4, agree=agree)
+        take(batches, 3 * 4)
+        assert told == [0 + 8, 8 + 8, 16 + 8]
+        batches.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        StoreDown("the store does not answer"),
+        ChunkFault(BadChunk("made", "shards/x.tar", 0, "no answer", 0, 9), "no answer", passing=True),
+        ChunkFault(BadChunk("made", "shards/x.tar", 0, "other bytes", 0, 9), "damaged"),
+    ],
+)
+def test_a_store_in_need_is_told_of_by_whoever_needs_it(data, folder, monkeypatch, fault):
+    asked, _, ahead = start(data, folder, monkeypatch, fault)
+    wait_until(lambda: len(asked) > 0)
+    for n in range(0, 60, 5):
+        ahead.at(n)
+    ahead.close()
+    ahead._thread.join(5)
+    assert ahead._failed is None
+
+
+def test_an_error_of_the_program_is_seen(data, folder, monkeypatch):
+    asked, begin, ahead = start(data, folder, monkeypatch, TypeError("a mistake"))
+    wait_until(lambda: not ahead._thread.is_alive())
+    with pytest.raises(TypeError, match="a mistake"):
+        ahead.at(begin)
+    assert len(asked) == 1
+
+
+def start(data, folder, monkeypatch, fault):
+    """The thread at work, whose every chunk is `fault`; what it asked for, and the begin of the second window."""
+    split, asked = open_split(data, folder, "train", seq_len=LENGTH, seed=1), []
+
+    def warm(chunks):
+        asked.append(chunks)
+        raise fault
+
+    monkeypatch.setattr(split.sequences["web"].shards, "warm", warm)
+    begin, _ = split.stream.orders["web"].epoch(0).places_of(1)
+    ahead = ReadAhead(split.stream, split.sequences)
+    ahead.at(begin - 1)
+    return asked, begin, ahead

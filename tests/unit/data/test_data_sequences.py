@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmhydra.data.datasets import DataError
+from mmhydra.data.packing import sequences as module
 from mmhydra.data.packing.atoms import largest_unit
 from mmhydra.data.packing.pack import DOCUMENT, LENGTH, OFFSET, OPENER, first_fit, pack
 from mmhydra.data.packing.sequences import IGNORE_INDEX, Batch, PackedSequences
 from mmhydra.data.shards.document import NO_OPENER, text_document
 from mmhydra.data.shards.index import SEGMENTS_SUFFIX
 from mmhydra.data.shards.reader import TokenShards
-from mmhydra.data.storage.faults import WHOLE_SHARD, ChunkFault
+from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk, ChunkFault
 
 NO = IGNORE_INDEX
 
@@ -124,7 +125,7 @@ def test_index_outside(make_dataset):
     found = packed(make_dataset([[1, 2], [3]]), 2)
     assert len(found) == 2
     for k in (-1, 2):
-        for ask in (found.__getitem__, found.describe, found.chunks_of, found.shards_of, found.shard_of):
+        for ask in (found.__getitem__, found.describe, found.chunks_of, found.shard_of):
             with pytest.raises(IndexError, match=f"sequence {k} of web/train: has 2"):
                 ask(k)
 
@@ -268,7 +269,10 @@ def test_just_the_sequences_that_need_a_chunk_fail_when_it_is_damaged(make_datas
                 if (shard.path, chunk) in chunks:
                     with pytest.raises(ChunkFault) as caught:
                         damaged[k]
-                    assert caught.value.bad[:3] == ("made", shard.path, chunk)
+                    bad = caught.value.bad
+                    assert bad[:3] == ("made", shard.path, chunk)
+                    pieces = whole.describe(k)
+                    assert any(bad.first_document <= piece.document < bad.last_document for piece in pieces)
                     num_needed += 1
                 else:
                     np.testing.assert_array_equal(damaged[k], whole[k])
@@ -282,12 +286,12 @@ def test_a_shard_without_its_tables_hurts_only_sequences_with_a_piece_in_it(make
     lost = made.manifest.shards[1].path
     (made.folder / (lost + SEGMENTS_SUFFIX)).unlink()
     broken = PackedSequences(TokenShards(made.folder, made.manifest, "web", "train"), whole.pack, 0)
-    touching = [lost in broken.shards_of(k) for k in range(len(broken))]
+    shards_of = [{piece.shard for piece in broken.describe(k)} for k in range(len(broken))]
+    touching = [lost in shards for shards in shards_of]
     # Some sequence begins in the shard before and has a piece in this one: its chunk group has others that do not.
     assert any(touches and broken.shard_of(k) != lost for k, touches in enumerate(touching))
     assert not all(touching)
     for k, touches in enumerate(touching):
-        assert broken.shards_of(k) == {piece.shard for piece in broken.describe(k)}
         if not touches:
             np.testing.assert_array_equal(broken[k], whole[k])
             continue
@@ -295,6 +299,49 @@ def test_a_shard_without_its_tables_hurts_only_sequences_with_a_piece_in_it(make
             with pytest.raises(ChunkFault) as caught:
                 ask(k)
             assert caught.value.bad[1:3] == (lost, WHOLE_SHARD)
+
+
+@pytest.mark.parametrize(("window_chunks", "num_kept"), [(1, 32), (16, 32), (18, 36)])
+def test_the_plans_of_two_windows_are_kept(make_dataset, monkeypatch, window_chunks, num_kept):
+    draw = np.random.default_rng(2)
+    made = make_dataset([draw.integers(1, 90, size).tolist() for size in draw.integers(1, 60, 400)], max_bytes=60_000)
+    whole = packed(made, 64).pack
+    found = PackedSequences(TokenShards(made.folder, made.manifest, "web", "train"), whole, 0, window_chunks)
+    firsts = whole.groups[:-1].tolist()
+    assert len(firsts) > num_kept
+    for first in firsts:
+        found[first]
+    made_again = []
+    make = module.make_plan
+    monkeypatch.setattr(module, "make_plan", lambda *arguments: made_again.append(1) or make(*arguments))
+    for first in firsts[-num_kept:]:
+        found[first]
+    assert made_again == []
+    found[firsts[-num_kept - 1]]
+    assert made_again == [1]
+
+
+def test_a_plan_that_failed_for_a_store_that_did_not_answer_is_made_again(make_dataset, monkeypatch):
+    made = make_dataset(
+        [[1] * length for length in [20, 5, 9, 30, 2, 7, 11, 25] * 6], max_bytes=20_000, chunk_bytes=10**6
+    )
+    whole = packed(made, 40)
+    found = PackedSequences(TokenShards(made.folder, made.manifest, "web", "train"), whole.pack, 0)
+    expected = [whole[k] for k in range(2)]
+    make, planned = module.make_plan, []
+
+    def first_without_answer(shards, index, first, last):
+        planned.append((first, last))
+        if len(planned) == 1:
+            raise ChunkFault(BadChunk("made", "shards/x.tar", WHOLE_SHARD, "no answer", 0, 9), "x", passing=True)
+        return make(shards, index, first, last)
+
+    monkeypatch.setattr(module, "make_plan", first_without_answer)
+    for k in (0, 1, 0):
+        np.testing.assert_array_equal(found[k], expected[k])
+    group = tuple(whole.pack.groups[:2].tolist())
+    assert group[1] > 1
+    assert planned == [group, (0, 1), group]  # the sequence alone needs less of the store
 
 
 def test_threads_read_what_one_reads(make_dataset):

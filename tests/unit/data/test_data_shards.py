@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmhydra.data.shards.document import NO_OPENER, Document, Segment, text_document
-from mmhydra.data.shards.index import ShardError, from_npy, npy, scan
+from mmhydra.data.shards.index import from_npy, npy, scan
 from mmhydra.data.shards.manifest import ManifestError
 from mmhydra.data.shards.reader import TokenShards, check_sizes
 from mmhydra.data.shards.writer import DocumentInfo, ShardWriter
 from mmhydra.data.storage.access import Access
-from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk, ChunkFault
+from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk, ChunkFault, ShardError
 
 TEXTS = [[1, 2, 3], [4], [], [5, 6], [7, 8, 9, 10], [11] * 40]
 MIXED = mixed_document(("text", 3), *marked("audio", 8, 2), ("text", 2, 1, False))
@@ -231,7 +231,7 @@ def test_a_damaged_chunk_is_found_when_it_is_read(make_dataset):
         with pytest.raises(ChunkFault) as caught:
             shards.ids(1)
         said = "it has another hash than when it was written"
-        assert caught.value.bad == BadChunk("made", shard.path, 2, said)
+        assert caught.value.bad == BadChunk("made", shard.path, 2, said, 1, 2)
         for text in (f"shard {path}, chunk 2 (bytes 8192 to 12287) of dataset made", said, f"rm -r {made.folder}"):
             assert text in str(caught.value)
 
@@ -389,7 +389,7 @@ def test_chunks_of_are_just_those_that_reading_takes(make_dataset, corpus, chunk
     by_digest = {shard.sidecars_xxh3: shard.path for shard in made.manifest.shards}
     read = {(by_digest[digest], chunk) for digest, chunk in access.memory.keys() if chunk >= 0}  # noqa: SIM118
     assert read == wanted
-    assert {path for path, _ in wanted} <= shards.shards_of(columns[0])
+    assert {path for path, _ in wanted} <= {shards.shard_of_document(number) for number in columns[0].tolist()}
     before = access.counters.store_reads
     reading.warm(wanted)
     assert access.counters.store_reads == before

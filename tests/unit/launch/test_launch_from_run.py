@@ -392,7 +392,7 @@ def test_rules_name_the_frozen_file_and_the_override(command, run):
         ([], "has 200 steps already"),
         (
             ["training.steps=400", "training.seq_len=64"],
-            r"(?s)batches of another size\n  training\.seq_len: 128 there, 64 here\ntype checkpoint\.init_from=.*00200",
+            r"(?s)read other samples\n  training\.seq_len: 128 there, 64 here\ntype checkpoint\.init_from=.*00200",
         ),
         (
             ["training.steps=400", "training.global_batch_size=32"],

@@ -7,7 +7,7 @@ from mmhydra.data.storage.faults import BadChunk, ChunkFault
 from mmhydra.errors import ExitCode, NotFinite
 from mmhydra.titan.job import _exit_code
 
-BAD = BadChunk("made", "shards/web.tar", 3, "it has another hash than when it was written")
+BAD = BadChunk("made", "shards/web.tar", 3, "it has another hash than when it was written", 0, 5)
 
 
 @pytest.mark.parametrize(

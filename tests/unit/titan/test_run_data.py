@@ -1,6 +1,8 @@
 """What a process of a run reads: one opened split for all, exact budgets, the loader's tensors and state."""
 
 import json
+import math
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +13,7 @@ from fitting_dataset import write_fitting
 
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import DataError
-from mmhydra.data.storage.faults import BadChunk
+from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk
 from mmhydra.data.stream.skips import NO_SKIPS
 from mmhydra.errors import UserError
 from mmhydra.titan import data as module
@@ -99,7 +101,9 @@ def test_a_list_from_a_checkpoint_holds_whatever_the_policy_is_now(make: Make) -
     data = make(loader__on_bad_chunk="fail")
     source = "stdlib_code"
     shards = data.train.sequences[source].shards
-    skips = NO_SKIPS.with_bad([BadChunk("demo-v2", shards.shard_of_document(0), -1, "other bytes")], 8)
+    path = shards.shard_of_document(0)
+    bad = BadChunk("demo-v2", path, WHOLE_SHARD, "other bytes", *shards.documents_of(path, WHOLE_SHARD))
+    skips = NO_SKIPS.with_bad([bad], 8)
     loader = data.train_loader().build(**SHAPE)
     loader.load_state_dict({"sample": 8, "skips": skips.text, "algorithm": 2})
     blank = [int((labels < 0).all(dim=1).sum()) for _, _, labels in steps_of(loader, 4)]
@@ -186,17 +190,47 @@ def test_a_source_that_would_be_read_too_often_is_refused_with_numbers(make: Mak
         "type a lower training.steps",
     ):
         assert part in text
+    assert "give the source a lower weight" in text
     other = next(name for name in epochs if epochs[name] < epochs[worst])
     assert other not in text
 
 
+def test_the_cure_of_a_run_with_a_schedule_is_in_its_schedule(make: Make, default_config: RunConfig) -> None:
+    shares = {
+        source.name: [1.0, 1.0] if not number else [0.0, 0.0]
+        for number, source in enumerate(default_config.data.sources)
+    }
+    stage = {"name": "all", "tokens": None, "fraction": 1.0, "steps": None, "lr_multiplier": [1.0, 1.0]}
+    with pytest.raises(DataError, match=r"fewer steps in data\.schedule, or raise data\.max_epochs") as caught:
+        _ = make(data__schedule=[{**stage, "shares": shares}], data__max_epochs=0.01).train
+    assert "weight" not in str(caught.value)
+
+
 def test_windows_that_do_not_fit_into_memory_are_told_of(make: Make, events: list[tuple[str, str]]) -> None:
-    assert make().train.window_bytes > 0
+    needed = make().train.window_bytes
+    assert needed > 0
     assert events == []
-    assert make(loader__memory_mb=0.01).train
-    ((kind, text),) = events
-    assert kind == "small_memory"
-    assert "type loader.memory_mb=" in text
+    megabytes = needed / 1e6
+    for memory_mb, workers, said in (
+        (2 * megabytes + 0.001, 2, None),
+        (1.5 * megabytes, 0, None),  # nothing reads ahead
+        (1.5 * megabytes, 2, "the chunks of the next windows are not read ahead"),
+        (0.5 * megabytes, 2, "read more often than needed, and none ahead"),
+        (0.5 * megabytes, 0, "read more often than needed; type"),
+    ):
+        events.clear()
+        assert make(loader__memory_mb=memory_mb, loader__workers=workers).train
+        assert len(events) == (said is not None)
+        for kind, text in events:
+            assert kind == "small_memory"
+            assert said is not None
+            assert said in text
+            enough = int(re.findall(r"type loader\.memory_mb=(\d+)", text)[0])
+            assert enough == math.ceil((2 if workers else 1) * megabytes)
+            assert ("(two windows)" in text) == (workers > 0)
+            events.clear()
+            assert make(loader__memory_mb=float(enough), loader__workers=workers).train
+            assert events == []
 
 
 @pytest.mark.parametrize("text", ["", "x", "[3]"])

@@ -6,7 +6,11 @@ import shutil
 import pytest
 from fake_run import FakeRun
 
+from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.storage.access import Access
+
 BATCH, STEPS = 12, 40  # as in conftest.py
+HELDOUT = "shards/web-heldout-00000.tar"
 SCHEDULE = [
     {
         "name": "texts",
@@ -70,6 +74,45 @@ def test_a_record_has_three_names(make_run, trace_json):
     record, *visits = trace_json(run, "--find", "sound-7")
     for key in (f"shows/{record['key']}", f"media/{record['shard']}:{record['key']}"):
         assert trace_json(run, "--find", key) == [record, *visits]
+
+
+def test_held_out_records_are_looked_for_in_chunks_and_not_one_by_one(make_run, trace, data, tmp_path, monkeypatch):
+    run, asked = make_run(), []
+    info = TokenShards.info
+
+    def counted(self, document):
+        asked.append((self.split, document))
+        return info(self, document)
+
+    monkeypatch.setattr(TokenShards, "info", counted)
+    code, _, err = trace(run, "--find", "text-1")
+    assert code == 2
+    assert "no step sees record text-1: it is held out of source web of texts" in err
+    assert asked == [("heldout", 1)]
+    torn = shutil.copytree(data, tmp_path / "torn")
+    content = bytearray((torn / "texts" / HELDOUT).read_bytes())
+    content[1000] ^= 1
+    (torn / "texts" / HELDOUT).write_bytes(content)
+    assert f"(but these can't be read: texts/{HELDOUT}, chunk 0)" in trace(run, "--find", "text-1", "--data", torn)[2]
+
+
+@pytest.mark.parametrize("what", [("--step", 3), ("--find", "text-5"), ("--find", "text-1"), ("--find", "text-9999")])
+def test_a_store_is_read_without_the_cache_of_the_node_and_closed(make_run, trace, data, tmp_path, monkeypatch, what):
+    shutil.copytree(data, tmp_path / "stored")
+    local = shutil.copytree(data, tmp_path / "local", ignore=shutil.ignore_patterns("shards"))
+    cache = tmp_path / "cache"
+    store = {"url": f"file://{tmp_path}/stored", "cache_dir": str(cache), "cache_gb": 1.0, "options": {}}
+    plain, run, opened, closed = make_run(), make_run(loader__store=store, tag="store"), [], []
+    of, close = Access.of, Access.close
+    monkeypatch.setattr(Access, "of", lambda *args, **kwargs: opened.append(of(*args, **kwargs)) or opened[-1])
+    monkeypatch.setattr(Access, "close", lambda self: closed.append(self) or close(self))
+    code = trace(plain, *what)[0]
+    closed.clear()
+    found = trace(run, *what, "--data", local)
+    assert (found[0], "Traceback" in found[2]) == (code, False)
+    assert opened[0].counters.store_reads > 0
+    assert opened == closed
+    assert not cache.exists()
 
 
 def test_past_and_coming_steps_are_told_apart(make_run, trace, trace_json):

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import os
 import subprocess
@@ -134,6 +135,62 @@ def test_a_full_disk_is_told_once_and_reading_goes_on(tmp_path):
     assert done.stderr.count("can't be written (File too large): reading on without it") == 1
     assert not list(tmp_path.glob("*.tmp"))
     assert used_bytes(tmp_path) == 40_000
+
+
+def test_a_disk_that_was_full_is_tried_again_after_a_while(tmp_path, monkeypatch, capsys):
+    cache = DiskCache(tmp_path / "cache", 10_000)
+    keep(cache, 1)
+    now, tried = time.monotonic(), []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def full(*_):
+        tried.append(now)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        for _ in range(3):
+            keep(cache, 2)
+        now += 301
+        keep(cache, 2)
+        assert len(tried) == 2
+    keep(cache, 2)
+    assert not has(cache, 2)
+    now += 301
+    keep(cache, 2)
+    assert has(cache, 1)
+    assert has(cache, 2)
+    assert capsys.readouterr().err.count("(No space left on device): reading on without it") == 1
+    assert not list((tmp_path / "cache").glob(".*.tmp"))
+
+
+def test_other_contents_do_not_wait(tmp_path):
+    cache = DiskCache(tmp_path, 5_000)
+    with cache.fetching("ab" * 16, 10):
+        started = time.monotonic()
+        for number in range(200):
+            with cache.fetching(f"ab{number:030x}", 10):
+                pass
+        assert time.monotonic() - started < 5
+
+
+def test_nobody_waits_after_the_end(tmp_path):
+    cache, ended, waited = DiskCache(tmp_path, 5_000), threading.Event(), []
+
+    def wait():
+        started = time.monotonic()
+        with cache.fetching("ab" * 16, 60, ended):
+            waited.append(time.monotonic() - started)
+
+    with cache.fetching("ab" * 16, 10):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.1)
+        assert waited == []
+        ended.set()
+        thread.join(10)
+    assert len(waited) == 1
+    assert waited[0] < 10
 
 
 def test_one_at_a_time_fetches_a_content(tmp_path):

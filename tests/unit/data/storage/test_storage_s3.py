@@ -225,8 +225,10 @@ def test_an_object_that_was_cut_off(made, bucket, open_remote):
 
 
 def test_secrets_are_refused_in_options():
-    with pytest.raises(UserError, match=r"loader\.store\.options\.secret would be written.*AWS_SECRET_ACCESS_KEY"):
-        FsspecStore("s3://corpus/v", {"secret": "x"})
+    for name in ("key", "secret", "token", "password", "account_key", "sas_token", "connection_string", "private_key"):
+        said = rf"loader\.store\.options\.{name} would be written.*AWS_SECRET_ACCESS_KEY"
+        with pytest.raises(UserError, match=said):
+            FsspecStore("s3://corpus/v", {name: "x"})
 
 
 @pytest.mark.parametrize(
