@@ -12,6 +12,7 @@ VERBS = {
     "status": "how a run is, how it came here, what to type next",
     "logs": "what a run prints, also while it runs",
     "cancel": "end the SLURM job of a run",
+    "trace": "which samples a step was made of, and which steps see a record",
     "drill": "break something under a run on the development SLURM, and measure the recovery",
     "checkpoint": "show, verify or diff checkpoints",
     "track": "replay an attempt's metrics into Aim or TensorBoard",

@@ -10,8 +10,8 @@ from mmhydra.compose.arguments import read_arguments
 from mmhydra.config.frozen import to_yaml
 from mmhydra.errors import ExitCode, UserError, refuse
 from mmhydra.launch.naming import name_or_reason
-from mmhydra.launch.preview import preview
-from mmhydra.launch.verify import verified
+from mmhydra.launch.preview import budget_lines, preview
+from mmhydra.launch.verify import facts, verified
 
 
 def main() -> int:
@@ -56,6 +56,8 @@ def _is_shown(request: Request) -> bool:
         return _is_printed(script_of(request).encode())
     print(f"run id: {name_or_reason(request.config)}", file=sys.stderr)
     print(f"size: {preview(request.config)}", file=sys.stderr)
+    for line in budget_lines(request.config, facts(request)):
+        print(line, file=sys.stderr)
     return _is_printed(to_yaml(request.config))
 
 

@@ -68,7 +68,9 @@ def _show(console: Console, folder: Path, *, as_json: bool) -> None:
 def _summary(stamp: Stamp) -> dict[str, str]:
     git, mesh = stamp.git, stamp.mesh
     code = f"commit {git['commit']} on {git['branch']}" if git["commit"] else "no git commit"
-    sources = ", ".join(f"{name} {count:,}" for name, count in stamp.tokens.by_source.items())
+    parts = {**stamp.tokens.by_source, "padding": stamp.tokens.padding, "skipped": stamp.tokens.skipped or None}
+    tokens = ", ".join(f"{name} {count:,}" for name, count in parts.items() if count is not None)
+    skipped = [f"{skip.place}, from sample {skip.from_sample:,} on" for skip in stamp.stream.skips]
     size_mb = sum(file.size_bytes for file in stamp.files) / 1e6
     return {
         "run": f"{stamp.run_name}/{stamp.run_id}, attempt {stamp.attempt}, step {stamp.step}",
@@ -76,8 +78,9 @@ def _summary(stamp: Stamp) -> dict[str, str]:
         "config": f"sha256 {stamp.config_sha256} (config.yaml beside the stamp)",
         "code": code + (", with uncommitted changes (code.patch)" if git["dirty"] else ""),
         "mesh": f"{mesh.world_size} processes: dp {mesh.dp_replicate} x {mesh.dp_shard}, tp {mesh.tp}, pp {mesh.pp}",
-        "tokens": f"{stamp.tokens.total:,} ({sources})",
+        "tokens": f"{stamp.tokens.total:,} ({tokens})",
         "stream": f"next sample {stamp.stream.sample:,}, seed {stamp.stream.seed}",
+        "skipped": "; ".join(skipped) or "none",
         "data": ", ".join(f"{name} {digest}" for name, digest in stamp.manifests.items()),
         "parent": f"{stamp.parent.kind} {stamp.parent.path}" if stamp.parent else "none: fresh weights",
         "exemptions": ", ".join(stamp.exemptions) or "none",

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mmhydra.checkpoint.stamp import (
     STAMP,
     CheckpointError,
     Mesh,
     Parent,
+    Skipped,
     Stamp,
     Stream,
     Tokens,
@@ -25,13 +26,19 @@ from mmhydra.checkpoint.stamp import (
 )
 from mmhydra.checkpoint.verify import require_same_run, require_same_weights, require_whole
 from mmhydra.config.schema import RunConfig
+from mmhydra.data.stream.skips import NO_SKIPS, Skips
 from mmhydra.files import write_atomic
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt
 from mmhydra.run.lease import JobLease
 
 REJECTED_STAMP = "stamp.rejected.json"
 
-Event = Callable[[str, str], None]  # (kind, message)
+
+class Event(Protocol):
+    """Told of what happens: its kind, a message, and values for programs."""
+
+    def __call__(self, kind: str, message: str, /, **values: Any) -> None:
+        """Takes one event."""
 
 
 class Superseded(RuntimeError):
@@ -40,10 +47,11 @@ class Superseded(RuntimeError):
 
 @dataclass(frozen=True)
 class World:
-    """What only the job knows: its mesh, and how many samples each source has given after n."""
+    """What only the job knows: its mesh, what the first n samples were, and how its stream puts samples in order."""
 
     mesh: Mesh
-    samples_by_source: Callable[[int], dict[str, int]]
+    tokens: Callable[[int, Skips], Tokens]
+    stream_algorithm: int = 1
 
 
 class Keeper:
@@ -81,6 +89,7 @@ class Keeper:
                     raise
                 continue
             require_same_run(folder, self._config, self._provenance["manifests"])
+            self._require_same_order(folder)
             self._set_aside([rejected for rejected in steps if rejected > step])
             self._parent = _parent(folder, "resume")
             self._lineage = read_stamp(folder).lineage
@@ -112,10 +121,23 @@ class Keeper:
         folder, kind = Path(source), "extend" if checkpoint.extend_from else "init_from"
         require_whole(folder)
         require_same_weights(folder, self._config, self._provenance["vocabulary"])
+        if kind == "extend":
+            self._require_same_order(folder)
         self._parent = _parent(folder, kind)
         self._lineage = [*read_stamp(folder).lineage, self._parent]
         what = "whole state" if kind == "extend" else "weights"
         self._on_event(kind, f"starting from the {what} of {folder}")
+
+    def _require_same_order(self, folder: Path) -> None:
+        """Refuses to go on with a stream that gave its samples in another order: some would come twice, some never."""
+        there, here = read_stamp(folder).stream.algorithm, self._world.stream_algorithm
+        if there != here:
+            raise CheckpointError(
+                f"checkpoint {folder} is refused: version {there} of the stream put its samples in order, this code "
+                f"has version {here}, so its sample {read_stamp(folder).stream.sample:,} is another one. Go on with "
+                "the code that made it (its commit is in the stamp), or type "
+                f"checkpoint.init_from={folder} to take its weights alone into a new run"
+            )
 
     def _tell_other_code(self) -> None:
         """The same run under other code is allowed, never unseen."""
@@ -157,21 +179,22 @@ class Keeper:
         if newest.number != self._attempt.number or (self._lease is not None and not self._lease.is_ours()):
             raise Superseded(f"attempt {newest.number} has taken over this run; attempt {self._attempt.number} ends")
 
-    def stamp(self, step: int, sample: int) -> None:
+    def stamp(self, step: int, sample: int, skips: Skips = NO_SKIPS) -> None:
         """Closes the checkpoint of a step, then removes those that retention does not keep.
 
-        Raises Superseded if a newer attempt has started since the save began.
+        `sample` and `skips` are the state of the stream. Raises Superseded if a newer attempt has started since the
+        save began.
         """
         self._require_newest()
         folder = step_folder(self._folder, step)
         write_atomic(folder / FROZEN_CONFIG, self._text)
         for patch in self._attempt.patches:
             write_atomic(folder / patch.name, patch.read_bytes())
-        write_stamp(folder, self._stamp(step, sample, folder))
+        write_stamp(folder, self._stamp(step, sample, skips, folder))
         self._on_event("checkpoint", f"saved {folder}")
         self._retain()
 
-    def _stamp(self, step: int, sample: int, folder: Path) -> Stamp:
+    def _stamp(self, step: int, sample: int, skips: Skips, folder: Path) -> Stamp:
         provenance = self._provenance
         return Stamp(
             schema_version=1,
@@ -185,8 +208,13 @@ class Keeper:
             git=provenance["git"],
             packages=provenance["packages"],
             mesh=self._world.mesh,
-            tokens=self._tokens(sample),
-            stream=Stream(sample=sample, seed=self._config.seed.data),
+            tokens=self._world.tokens(sample, skips),
+            stream=Stream(
+                sample=sample,
+                seed=self._config.seed.data,
+                algorithm=self._world.stream_algorithm,
+                skips=[Skipped(**record) for record in skips.records],
+            ),
             manifests=provenance["manifests"],
             vocabulary=provenance["vocabulary"],
             parent=self._parent,
@@ -195,14 +223,6 @@ class Keeper:
             exemptions=[],
             files=hash_files(folder, file_names(folder)),
         )
-
-    def _tokens(self, sample: int) -> Tokens:
-        seq_len = self._config.training.seq_len
-        by_source = {name: count * seq_len for name, count in self._world.samples_by_source(sample).items()}
-        by_modality: dict[str, int] = {}
-        for source in self._config.data.sources:
-            by_modality[source.modality] = by_modality.get(source.modality, 0) + by_source[source.name]
-        return Tokens(total=sample * seq_len, by_source=by_source, by_modality=by_modality)
 
     def _retain(self) -> None:
         for step in steps_to_remove(stamped_steps(self._folder), self._config):

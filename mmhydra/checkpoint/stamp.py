@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mmhydra.data.storage.faults import place_of
 from mmhydra.errors import UserError
 from mmhydra.files import sha256_of_file, sync, write_json
 
@@ -50,18 +51,50 @@ class Mesh(_Record):
 
 
 class Tokens(_Record):
-    """Tokens that made the weights, padding and repeats included."""
+    """Input positions that made the weights, repeats included: all, and what they were.
+
+    `total` is the sum of `by_source` (and of `by_modality`), `padding` and `skipped`. Stamps without `padding` count
+    padding with the sources, and the modality of a source for that of its tokens.
+    """
 
     total: int
     by_source: dict[str, int]
     by_modality: dict[str, int]
+    padding: int | None = None
+    skipped: int | None = None  # positions of samples that were left out, `Stream.skips`
+    skipped_samples: int | None = None
+
+
+class Skipped(_Record):
+    """A chunk of a shard (-1: all of it) that could not be read, and the first sample that goes without it.
+
+    Left out are samples with a piece of the documents [first_document, last_document) of the shard's source and split.
+    """
+
+    dataset: str
+    shard: str
+    chunk: int
+    reason: str
+    from_sample: int
+    first_document: int
+    last_document: int
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return place_of(self.dataset, self.shard, self.chunk)
 
 
 class Stream(_Record):
-    """Where the data stream stands: the number of the next global sample, and the seed."""
+    """Where the data stream stands: the number of the next global sample, the seed, and what is left out.
+
+    `algorithm` numbers the ways in which samples were put in order; a stamp that has none is of the first.
+    """
 
     sample: int
     seed: int
+    algorithm: int = 1
+    skips: list[Skipped] = []
 
 
 class Parent(_Record):

@@ -1,7 +1,6 @@
 """From a command line to a typed config: the only package that knows Hydra and OmegaConf, beside hydra_app."""
 
 from mmhydra.compose.composing import compose, compose_tree, require_legal
-from mmhydra.compose.from_run import newest_frozen
 from mmhydra.compose.loader import CONFIG_NAME, VERSION_BASE, known_clusters, known_groups, register_resolvers
 from mmhydra.compose.messages import named
 from mmhydra.compose.origins import provenance
@@ -17,7 +16,6 @@ __all__ = [
     "known_clusters",
     "known_groups",
     "named",
-    "newest_frozen",
     "provenance",
     "register_resolvers",
     "require_legal",

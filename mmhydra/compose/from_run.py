@@ -22,7 +22,7 @@ from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.typed import COMMAND_KEYS, is_known, known_keys, no_such_key, to_run_config
 from mmhydra.errors import UserError
-from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory, RunDirectoryError, find_run
+from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory, RunDirectoryError, find_run, newest_frozen
 
 _VERBS = ("resume", "extend")
 _STARTS = ("checkpoint.init_from", "checkpoint.extend_from")
@@ -110,14 +110,6 @@ def _value(command: dict[str, Override], key: str, legal: Sequence[Any]) -> Any:
     if value not in legal or type(value) not in {type(item) for item in legal}:  # 1 is not true
         raise ConfigError([Problem((key,), f"{value!r}; legal: {', '.join(str(item) for item in legal)}")])
     return value
-
-
-def newest_frozen(run: RunDirectory) -> Attempt:
-    """The newest attempt that was frozen to the end. Raises UserError if there is none."""
-    for attempt in reversed(run.attempts):
-        if (attempt.path / f"{FROZEN_CONFIG}.sha256").is_file():
-            return attempt
-    raise UserError(f"{run.path} is no run: it has no frozen attempt; give a folder like outputs/NAME/RUN_ID")
 
 
 def _resumed(attempt: Attempt, run: RunDirectory, changes: Sequence[Override]) -> RunConfig:

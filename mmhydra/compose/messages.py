@@ -31,8 +31,10 @@ _OVERRIDE_IN_FILE = re.compile(r"In '([^']+)': Could not override '([^'@]+)(@[^'
 _COMPOSING = re.compile(r": \w+ raised while composing config:")
 _MAX_PROBLEMS = 50
 _CLUSTER = "MMHYDRA_CLUSTER"  # conf/config.yaml reads it
+_FILLED = {"loader.store": "loader=object_store"}  # sections that are null by default, and the choice that has one
 _SLURM = "cluster.slurm"  # a section that is null where jobs are not submitted
-_OPEN = (f"{_SLURM}.environment", f"{_SLURM}.additional_parameters")  # sections whose keys are anybody's
+# Sections whose keys are anybody's.
+_OPEN = (f"{_SLURM}.environment", f"{_SLURM}.additional_parameters", "loader.store.options")
 
 
 @contextmanager
@@ -117,7 +119,10 @@ def _not_there(key: str, error: Exception, groups: Mapping[str, Sequence[str]]) 
     if section in _OPEN:
         return f"{section} has no {leaf} yet; to add it, type +{key}=VALUE"
     group, _, choice = section.rpartition(".")
-    cure = f"type {group}={choice}, or " if choice in groups.get(group, []) else "type "
+    if choice.isdecimal():
+        return f"{section} leaves {leaf} out; to add it, type +{key}=VALUE"
+    chosen = f"{group}={choice}" if choice in groups.get(group, []) else _FILLED.get(section)
+    cure = f"type {chosen}, or " if chosen else "type "
     return f"{section} is null here, so it has no {leaf}; {cure}'{section}={{{leaf}: VALUE}}'"
 
 

@@ -2,10 +2,20 @@
 
 import os
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 
@@ -68,6 +78,21 @@ class Legacy:
     """
 
     value: Any
+
+
+class Element(Section):
+    """A section that stands in a list. It may leave out fields with a Legacy value, which they then have.
+
+    Lists replace each other as a whole, so no file of a group could give the others of an element what it lacks.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _completed(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        marks = {name: mark_of(field.metadata, Legacy) for name, field in cls.model_fields.items()}
+        return {name: deepcopy(mark.value) for name, mark in marks.items() if mark is not None} | value
 
 
 LABEL = "a label; the values beside it decide"

@@ -16,6 +16,7 @@ from mmhydra import paths
 COMMAND_LINE = "command line"
 _EMPTY = yaml.compose("{}", Loader=yaml.SafeLoader)
 _MISSING = ("???", "'???'")  # a file that says so leaves what was there
+_LEFT_OUT = "left out"  # of an element of a list
 _MERGE, _NULL = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:null"
 
 
@@ -205,7 +206,8 @@ def _nested(layer: Layer, depth: int) -> str:
 def _descend(layer: Layer, parts: tuple[str, ...]) -> tuple[Setting | None, bool]:
     """The node at a path below a document, and whether a list on the way replaced what was there.
 
-    A scalar on the way took the whole section away.
+    A scalar on the way took the whole section away. What an element of a list lacks, it left out where it stands:
+    no other layer can give it.
     """
     node, line = layer.document, 0
     assert node is not None
@@ -216,7 +218,8 @@ def _descend(layer: Layer, parts: tuple[str, ...]) -> tuple[Setting | None, bool
             names = (part, ".".join(parts[depth:]))
             inside = next(((key, value) for key, value in _pairs(node) if _name(key) in names), None)
             if inside is None:
-                return None, replaces
+                is_element = replaces and depth == len(parts) - 1 and parts[depth - 1].isdigit()
+                return (Setting(layer, _LEFT_OUT, line) if is_element else None), replaces
             line, node = inside[0].start_mark.line + 1, inside[1]
             if _name(inside[0]) != part:
                 break

@@ -5,23 +5,22 @@ laxer; tests/titan builds torchtitan's own trainer beside it.
 """
 
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from mmhydra.config.base import unfit_path
 from mmhydra.config.cluster import Cluster
+from mmhydra.config.data_rules import DATA_RULES
 from mmhydra.config.facts import Facts, TokenCount
 from mmhydra.config.problems import Problem
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.slurm_rules import SLURM_RULES
+from mmhydra.config.stages import settled_steps
 from mmhydra.config.token_rules import token_faults
 
 Rule = Callable[[RunConfig, Facts], Iterator[Problem]]
 
-_BLOCK = 4096  # draws of a mixture whose quotas are settled together (data.mixture)
-_ROUNDING = 1e-6  # shares of a stage sum to 1 but for it
 _LEAST_HEAD = 16  # torch/_inductor/kernel/flex/flex_attention.py: the embedding dimension
 
 
@@ -121,15 +120,9 @@ def length(config: RunConfig, facts: Facts) -> Iterator[Problem]:
         )
 
 
-def _steps(config: RunConfig) -> int | None:
-    """The number of steps where the config has exactly one length; other configs have a problem of their own."""
-    training = config.training
-    return training.num_steps if (training.steps is None) != (training.tokens is None) else None
-
-
 def warmup(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     """Warmup, and the decay of WSD, fit into the steps."""
-    steps, optim = _steps(config), config.optim
+    steps, optim = settled_steps(config), config.optim
     if not steps:
         return
     if optim.warmup_steps > steps:
@@ -163,7 +156,7 @@ def rate(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 
 def intervals(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     """An interval beyond the last step means once, at the end: harmless here, a lost run on a cluster."""
-    steps, checkpoint = _steps(config), config.checkpoint
+    steps, checkpoint = settled_steps(config), config.checkpoint
     if not steps:
         return
     if checkpoint.enabled and checkpoint.interval > steps:
@@ -431,69 +424,6 @@ def vocabulary(config: RunConfig, facts: Facts) -> Iterator[Problem]:
             )
 
 
-def sources(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    """Sources are named once, and each has at least one sample in a block of the mixture."""
-    names = [source.name for source in config.data.sources]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        yield Problem(("data.sources",), f"source {', '.join(twice)} is named twice; give each a name of its own")
-    total = sum(source.weight for source in config.data.sources)
-    for index, source in enumerate(config.data.sources):
-        if source.weight * _BLOCK < total:
-            yield Problem(
-                (f"data.sources.{index}.weight",),
-                f"source {source.name} has {source.weight / total:.2g} of the weight, less than one sample in "
-                f"{_BLOCK}; give it at least {1.01 * total / _BLOCK:.3g}, or leave it out",
-            )
-
-
-def shares(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    """Stages of data name known sources, their shares sum to 1, and together they fill the run."""
-    names = {source.name for source in config.data.sources}
-    for index, stage in enumerate(config.data.schedule):
-        key = f"data.schedule.{index}.shares"
-        unknown = sorted(set(stage.shares) - names)
-        if unknown:
-            yield Problem((key,), f"stage {stage.name} names unknown sources {unknown}; legal: {sorted(names)}")
-        for end, when in enumerate(("start", "end")):
-            total = sum(share[end] for share in stage.shares.values())
-            if abs(total - 1) > _ROUNDING:
-                yield Problem((key,), f"the shares of stage {stage.name} at its {when} sum to {total:g}, not 1")
-    filled = sum(stage.fraction for stage in config.data.schedule)
-    if config.data.schedule and abs(filled - 1) > _ROUNDING:
-        yield Problem(
-            tuple(f"data.schedule.{index}.fraction" for index in range(len(config.data.schedule))),
-            f"the stages fill {filled:g} of the run; their fractions have to sum to 1",
-        )
-
-
-def token_budget(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    """What the run reads of each source is there, read at most `data.max_epochs` times."""
-    steps, limit = _steps(config), config.data.max_epochs
-    if steps is None or limit is None or config.data.schedule:
-        return
-    weights = sum(source.weight for source in config.data.sources)
-    for index, source in enumerate(config.data.sources):
-        count = facts.tokens.get((source.dataset, source.name))
-        if count is None or not count.train:
-            continue
-        needed = steps * config.training.tokens_per_step * source.weight / weights
-        if needed > limit * count.train:
-            affordable = int(config.training.num_steps * limit * count.train / needed)
-            yield Problem(
-                ("training.steps", "training.tokens", f"data.sources.{index}.weight", "data.max_epochs"),
-                f"source {source.name} holds {count.train:,} tokens, {needed:,.0f} are needed: "
-                f"{needed / count.train:.1f} epochs, at most {limit:g} are allowed; type "
-                f"{_length_of(config, affordable)}, or data.max_epochs={needed / count.train:.1f}",
-            )
-
-
-def _length_of(config: RunConfig, steps: int) -> str:
-    if config.training.steps is not None:
-        return f"training.steps={steps}"
-    return f"training.tokens={steps * config.training.tokens_per_step}"
-
-
 def validation(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     """Every source has a document to train on, one held out where the run validates, and fits into sequences."""
     validates = config.training.validation_interval is not None and config.training.steps != 0
@@ -614,9 +544,7 @@ RULES: tuple[Rule, ...] = (
     float8,
     cuda_graphs,
     vocabulary,
-    sources,
-    shares,
-    token_budget,
+    *DATA_RULES,
     validation,
     retention,
     start,

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
-from mmhydra.config.base import Name, NotIdentity, Section
+from mmhydra.config.base import Legacy, Name, NotIdentity, Section
 from mmhydra.config.checkpoint import Checkpoint
 from mmhydra.config.cluster import Cluster
 from mmhydra.config.data import Data
+from mmhydra.config.loader import LEGACY_LOADER, Loader
 from mmhydra.config.model import Model
 from mmhydra.config.optim import Optim
 from mmhydra.config.parallel import Parallel
@@ -28,6 +29,9 @@ class RunConfig(Section):
     optim: Optim
     tokens: Tokens
     data: Data
+    loader: Annotated[
+        Loader, NotIdentity("how samples are read; which ones they are is the data's"), Legacy(LEGACY_LOADER)
+    ]
     cluster: Annotated[Cluster, NotIdentity("where and at what price it runs")]
     checkpoint: Checkpoint
     track: Annotated[Track, NotIdentity("who watches")]

@@ -14,7 +14,9 @@ from mmhydra.errors import UserError
 
 PREFIX = "secret:"
 ALLOW = "pragma: allowlist secret"  # the mark of detect-secrets, which people know from pre-commit
-_SENSITIVE_NAME = re.compile(r"(?:^|_|API)KEYS?(?:_|$)|TOKEN|SECRET|PASSW(?:OR)?D|CREDENTIAL|PRIVATE", re.IGNORECASE)
+_SENSITIVE_NAME = re.compile(
+    r"(?:^|_|API)KEYS?(?:_|$)|TOKEN|SECRET|PASSW(?:OR)?D|CREDENTIAL|PRIVATE|CONNECTION_STRING", re.IGNORECASE
+)
 _PLACE = re.compile(r"[/~]|file:|[a-z][a-z0-9+.-]*://[^@]*$")  # SSH_KEY_FILE=/home/... names a place
 _MIN_LENGTH = 8  # a shorter value of a variable would be found everywhere
 # What a credential looks like from afar: cheap, so that the detectors are imported only when there is something.
@@ -23,6 +25,11 @@ _LETTERS_WILL_DO = re.compile(r"\b(?:hf_|api_org_|gl\w+-|sk-|npm_|pypi-)")  # su
 _REFERENCE = re.compile(r"\$\{(?:secret|oc\.env):[^}]*\}|\bsecret:[A-Z][A-Z0-9_]*\b")  # a name, not a value
 _CURE = "take it out, or for a tracker write ${secret:NAME}, which freezes the name of the variable only"
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a variable or an option of this name holds something secret, as far as its name says."""
+    return _SENSITIVE_NAME.search(name) is not None
 
 
 class SecretError(UserError):
@@ -41,7 +48,7 @@ def find_in_values(values: Mapping[str, str], environment: Mapping[str, str] = o
     held = {
         value: name
         for name, value in environment.items()
-        if _SENSITIVE_NAME.search(name) and len(value) >= _MIN_LENGTH and not _PLACE.match(value)
+        if is_secret_name(name) and len(value) >= _MIN_LENGTH and not _PLACE.match(value)
     }
     for place, text in values.items():
         variable = next((name for value, name in held.items() if value in text), None)

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from mmhydra.config.frozen import flatten
 from mmhydra.data.shards.manifest import Manifest, load_manifest
-from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.shards.reader import check_sizes
 from mmhydra.errors import UserError
 from mmhydra.files import sync
 
@@ -101,8 +101,7 @@ def ready_in(folder: Path, settings: Mapping[str, JsonValue]) -> Manifest | None
             "Give the dataset another name (in a build dataset.name=NAME, in a run data.sources.0.dataset=NAME ...), "
             f"or if no run needs it: rm -r {shlex.quote(str(folder))}"
         )
-    for source, split in sorted({(shard.source, shard.split) for shard in manifest.shards}):
-        TokenShards(folder, manifest, source, split)  # raises where a shard is missing or cut off
+    check_sizes(folder, manifest)
     return manifest
 
 

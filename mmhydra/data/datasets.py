@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from mmhydra.config.data import Data
 from mmhydra.config.facts import TokenCount
-from mmhydra.config.tokens import Tokens
+from mmhydra.config.tokens import END_OF_DOCUMENT, Tokens
 from mmhydra.data.shards.manifest import MANIFEST_NAME, Manifest, Vocabulary, load_manifest
 from mmhydra.errors import UserError
 
@@ -57,11 +57,21 @@ def _faults(data: Data, tokens: Tokens, dataset: str, manifest: Manifest) -> lis
             f"    declared {tokens.used_size} ids, layout {tokens.layout_digest[:12]}: {_spans(tokens)}\n"
             f"    type tokens={name}, or build the dataset with tokens={tokens.name}"
         )
+    elif (found := (there.size, there.eod_id)) != (meant := (tokens.used_size, _eod_id(tokens))):
+        faults.append(
+            f"the manifest of dataset {dataset} contradicts itself: it says {found[0]} ids of which {found[1]} ends a "
+            f"document, its layout makes them {meant[0]} and {meant[1]}; copy or build the dataset again"
+        )
     known = {source.name for source in manifest.sources}
     for source in data.sources:
         if source.dataset == dataset and source.name not in known:
             faults.append(f"dataset {dataset} has no source {source.name}; it has {', '.join(sorted(known))}")
     return faults
+
+
+def _eod_id(tokens: Tokens) -> int:
+    special = [token for span in tokens.spans if span.modality == "special" for token in range(span.start, span.stop)]
+    return special[tokens.special.index(END_OF_DOCUMENT)]
 
 
 def _layout(vocabulary: Vocabulary) -> str:

@@ -10,10 +10,14 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from mmhydra.config.data import Data
+from mmhydra.config.loader import Store
 from mmhydra.config.tokens import Tokens
 from mmhydra.data.dataset_folder import ready_in
 from mmhydra.data.datasets import load
+from mmhydra.data.mirror import is_remote, mirror
+from mmhydra.data.packing.kept import discard_damaged
 from mmhydra.data.shards.manifest import Manifest
+from mmhydra.data.shards.reader import check_sizes, size_faults
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.paths import short
 
@@ -28,16 +32,47 @@ class BuildFailed(UserError):
         self.exit_code = ExitCode(exit_code) if exit_code in list(ExitCode) else ExitCode.FAILED
 
 
-def prepare(data: Data, tokens: Tokens, folder: Path, on_line: Callable[[str], None]) -> dict[str, Manifest]:
+def prepare(
+    data: Data,
+    tokens: Tokens,
+    folder: Path,
+    on_line: Callable[[str], None],
+    *,
+    store: Store | None = None,
+    seq_len: int | None = None,
+    goes_on_without: bool = False,
+) -> dict[str, Manifest]:
     """The manifests of all dataset versions by name; the demo is built if it is not there.
 
-    Raises DataError that lists everything that is missing or does not fit the vocabulary, BuildFailed where the demo
-    can't be built.
+    Of dataset versions in `store` the small files are fetched, and pack indexes for `seq_len`. Of local ones the sizes
+    of the shards are looked at: better now than after a job has waited for its turn. A run that `goes_on_without` bad
+    chunks (`loader.on_bad_chunk=skip`) is told of them, any other is refused. Large pack indexes for `seq_len`
+    are hashed, as ranks won't do it, and removed where they are damaged: the first start makes them again.
+
+    Raises DataError that lists everything that is missing or does not fit the vocabulary, ShardError for a shard that
+    is missing or cut off, BuildFailed where the demo can't be built.
     """
-    for dataset in data.datasets if data.builder is not None else ():
+    if store is not None:
+        mirror(data, folder, store, seq_len, on_line)
+    local = [name for name in data.datasets if not is_remote(folder / name, store)]
+    for dataset in local if data.builder is not None else ():
         if ready_in(folder / dataset, _settings(data)) is None:
             _build(data, tokens, folder, dataset, on_line)
-    return load(data, tokens, folder)
+    manifests = load(data, tokens, folder)
+    for dataset in local:
+        sources = [source.name for source in data.sources if source.dataset == dataset]
+        if goes_on_without:
+            for fault in size_faults(folder / dataset, manifests[dataset], sources):
+                on_line(f"note: {fault}: samples that need it are left out (loader.on_bad_chunk=skip)")
+        else:
+            check_sizes(folder / dataset, manifests[dataset], sources)
+    if seq_len is not None:
+        for source in data.sources:
+            for name in discard_damaged(folder / source.dataset, manifests[source.dataset], source.name, seq_len):
+                on_line(
+                    f"the pack index {source.dataset}/{name} was damaged and is removed; it is made again when used"
+                )
+    return manifests
 
 
 def _settings(data: Data) -> dict[str, JsonValue]:

@@ -39,21 +39,39 @@ def show_sample(console: Console, shard: Path, key: str, out: Path, weights: Pat
     number = _number(shards, entry.path, key)
     info = shards.info(number)
     document = Document(shards.ids(number), shards.segments(number))
-    vocabulary = Vocabulary.of_layout(manifest.vocabulary.layout)
-    tokenizer = load_tokenizer(folder / manifest.vocabulary.tokenizer_file)
-    parts = describe(document, vocabulary, tokenizer)
+    decoder = Decoder(console, folder, manifest, out, weights)
     console.print(_facts(info, document, shards.key(number)), soft_wrap=False)
-    _print_text(console, parts)
-    codecs: dict[str, Codec] = {}
-    for place, signal in enumerate(signals(parts)):
-        if signal.modality not in codecs:
-            codecs[signal.modality] = codec_from_info(_codec_info(manifest, signal.modality), weights)
-        codec = codecs[signal.modality]
-        out.mkdir(parents=True, exist_ok=True)
-        name = "-".join(filter(None, [shards.key(number), f"{place:02d}", signal.name or signal.modality]))
-        files = save_signal(out / name, codec.modality, codec.decode(signal.ids))
-        told = f"{signal.modality} {len(signal.ids)} ids -> {', '.join(short(path) for path in files)}"
-        console.print(f"{told}{'' if codec.trained else f' ({codec.note})'}", markup=False)
+    decoder.show(document, shards.key(number))
+
+
+class Decoder:
+    """Prints documents of a dataset as text, and writes their media below `out`. Codecs are made when first needed."""
+
+    def __init__(self, console: Console, folder: Path, manifest: Manifest, out: Path, weights: Path | None) -> None:
+        self._console, self._manifest, self._out, self._weights = console, manifest, out, weights
+        self._vocabulary = Vocabulary.of_layout(manifest.vocabulary.layout)
+        self._tokenizer = load_tokenizer(folder / manifest.vocabulary.tokenizer_file)
+        self._codecs: dict[str, Codec] = {}
+
+    def show(self, document: Document, name: str) -> None:
+        """Prints a document, or what a sequence holds of it; files begin with `name`.
+
+        Raises UserError for ids that are not in the vocabulary, and for a codec that can't be made again.
+        """
+        parts = describe(document, self._vocabulary, self._tokenizer)
+        _print_text(self._console, parts)
+        for place, signal in enumerate(signals(parts)):
+            codec = self._codec(signal.modality)
+            self._out.mkdir(parents=True, exist_ok=True)
+            stem = "-".join([name, f"{place:02d}", signal.name or signal.modality])
+            files = save_signal(self._out / stem, codec.modality, codec.decode(signal.ids))
+            told = f"{signal.modality} {len(signal.ids)} ids -> {', '.join(short(path) for path in files)}"
+            self._console.print(f"{told}{'' if codec.trained else f' ({codec.note})'}", markup=False)
+
+    def _codec(self, modality: str) -> Codec:
+        if modality not in self._codecs:
+            self._codecs[modality] = codec_from_info(_codec_info(self._manifest, modality), self._weights)
+        return self._codecs[modality]
 
 
 def _print_text(console: Console, parts: Sequence[Part]) -> None:

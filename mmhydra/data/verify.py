@@ -8,9 +8,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from mmhydra.data.packing.kept import pack_faults
-from mmhydra.data.shards.index import SIDECAR_SUFFIXES, ShardError, Sidecars, digest_of, scan
+from mmhydra.data.shards.index import SIDECAR_SUFFIXES, Sidecars, digest_of, scan
 from mmhydra.data.shards.manifest import Manifest, Shard
 from mmhydra.data.storage.chunks import ChunkHasher
+from mmhydra.data.storage.faults import ShardError
 from mmhydra.errors import UserError
 from mmhydra.files import sha256_of_file
 

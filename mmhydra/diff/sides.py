@@ -10,11 +10,10 @@ from mmhydra.checkpoint.compare import Side, of_attempt, of_checkpoint
 from mmhydra.checkpoint.stamp import STAMP
 from mmhydra.checkpoint.verify import resolve
 from mmhydra.compose import compose
-from mmhydra.compose.from_run import newest_frozen
 from mmhydra.compose.revisions import Conf, extracted, find_commit, why_no_revisions
 from mmhydra.errors import UserError
 from mmhydra.launch.verify import refuse_secrets
-from mmhydra.run.directory import Attempt, RunDirectoryError, find_run
+from mmhydra.run.directory import Attempt, RunDirectoryError, find_run, newest_frozen
 
 WORKTREE = "worktree"
 _SHORT_COMMIT = 10

@@ -194,16 +194,19 @@ def _check_space(config: RunConfig, folder: Path) -> str:
 
 def _check_data(config: RunConfig, part: Part) -> str:
     # numpy comes with it; as for torch, a node where it is broken shall say so in its report.
+    from mmhydra.data.mirror import is_remote, remote_fault
     from mmhydra.data.shards.index import SIDECAR_SUFFIXES
 
     folder = Path(config.paths.data)
     manifests = load(config.data, config.tokens, folder)
+    store = config.loader.store
+    remote = [name for name in manifests if is_remote(folder / name, store)]
     used = {(source.dataset, source.name) for source in config.data.sources}
     shards = [
         (folder / dataset / shard.path, shard)
         for dataset, manifest in manifests.items()
         for shard in manifest.shards
-        if (dataset, shard.source) in used
+        if dataset not in remote and (dataset, shard.source) in used
     ][part[0] :: part[1]]
 
     def fault(entry: tuple[Path, Shard]) -> str | None:
@@ -217,6 +220,10 @@ def _check_data(config: RunConfig, part: Part) -> str:
             return f"{error.filename}: {error.strerror}"
         return None
 
+    if store is not None:  # one shard of each: can this node reach it at all?
+        for said in (remote_fault(folder / name, manifests[name], store) for name in remote):
+            if said:
+                raise PreflightError(said)
     with ThreadPoolExecutor(STAT_THREADS) as pool:
         faults = [said for said in pool.map(fault, shards) if said]
     if faults:

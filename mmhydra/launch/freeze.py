@@ -10,7 +10,7 @@ from typing import Any
 
 from mmhydra.checkpoint.stamp import CheckpointError, stamped_steps, step_folder
 from mmhydra.checkpoint.verify import faults
-from mmhydra.compose import Request, newest_frozen
+from mmhydra.compose import Request
 from mmhydra.config import secrets
 from mmhydra.config.differences import differences
 from mmhydra.config.frozen import config_sha256, to_yaml
@@ -18,9 +18,10 @@ from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import digests
 from mmhydra.data.prepare import prepare
 from mmhydra.data.shards.manifest import Manifest
+from mmhydra.data.stream import ALGORITHM
 from mmhydra.errors import UserError
 from mmhydra.launch.naming import name_run
-from mmhydra.run.directory import Attempt, RunDirectory
+from mmhydra.run.directory import Attempt, RunDirectory, newest_frozen
 from mmhydra.run.identity import Identity, identify
 from mmhydra.run.provenance import collect, read_code, read_config_folder, store_code, store_config_folder
 from mmhydra.run.snapshot import snapshot_of, yaml_files
@@ -58,7 +59,12 @@ class Plan:
 def plan(request: Request, on_progress: Callable[[str], None]) -> Plan:
     """Finds or builds the data and names the run. Raises UserError for data or weights that do not fit."""
     config = request.config
-    manifests = prepare(config.data, config.tokens, Path(config.paths.data), on_progress)
+    manifests = prepare(
+        *(config.data, config.tokens, Path(config.paths.data), on_progress),
+        store=config.loader.store,
+        seq_len=config.training.seq_len,
+        goes_on_without=config.loader.on_bad_chunk == "skip",
+    )
     if request.run is not None:
         return Plan(request, manifests, _resumed(request.run, config, manifests), request.run)
     identity = name_run(config, manifests)
@@ -126,7 +132,9 @@ def read_origin(request: Request, run: RunDirectory) -> Origin:
     )
     for recorded, folder in zip(folders, request.config_dirs, strict=True):
         recorded["snapshot"] = str(store_config_folder(folder, outputs).path)
-    return Origin({"config_folders": folders, **collect(code, store_code(code, outputs))}, patches)
+    # With the way in which this code puts samples in order: code with another one can't trace the run.
+    made_of = {"config_folders": folders, "stream_algorithm": ALGORITHM}
+    return Origin({**made_of, **collect(code, store_code(code, outputs))}, patches)
 
 
 def _frozen_origin(run: RunDirectory) -> Origin:

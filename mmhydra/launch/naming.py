@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mmhydra.checkpoint.stamp import STAMP, CheckpointError, read_stamp
-from mmhydra.checkpoint.verify import config_of, require_same_weights
+from mmhydra.checkpoint.lineage import require_going_on
+from mmhydra.checkpoint.stamp import STAMP, read_stamp
+from mmhydra.checkpoint.verify import require_same_weights
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.datasets import absent, digests, load
 from mmhydra.data.shards.manifest import Manifest
@@ -30,7 +31,7 @@ def name_run(
         config,
         digests(manifests),
         _stamp_sha256(checkpoint.init_from, config, vocabulary),
-        _extended_sha256(config, vocabulary),
+        _extended_sha256(config, manifests, vocabulary),
         of_section,
     )
 
@@ -64,30 +65,9 @@ def _stamp_sha256(path: str | None, config: RunConfig, vocabulary: dict[str, str
     return hashlib.sha256((folder / STAMP).read_bytes()).hexdigest()
 
 
-def _extended_sha256(config: RunConfig, vocabulary: dict[str, str]) -> str | None:
+def _extended_sha256(config: RunConfig, manifests: Mapping[str, Manifest], vocabulary: dict[str, str]) -> str | None:
     path = config.checkpoint.extend_from
     digest = _stamp_sha256(path, config, vocabulary)
     if path is not None:
-        _require_going_on(Path(path), config)
+        require_going_on(Path(path), config, digests(manifests))
     return digest
-
-
-def _require_going_on(folder: Path, config: RunConfig) -> None:
-    """A run that goes on from a whole state keeps its batches, and ends later. Raises CheckpointError otherwise."""
-    stamp, parent = read_stamp(folder), config_of(folder).training
-    training = config.training
-    fixed = {
-        "training.seq_len": (parent.seq_len, training.seq_len),
-        "training.global_batch_size": (parent.global_batch_size, training.global_batch_size),
-    }
-    lines = [f"  {key}: {there} there, {here} here" for key, (there, here) in fixed.items() if there != here]
-    if lines:
-        cure = f"type checkpoint.init_from={folder} to start a run of its own from the weights alone"
-        raise CheckpointError(
-            "\n".join([f"{folder} can't be extended: its stream counts batches of another size", *lines, cure])
-        )
-    if training.num_steps <= stamp.step:
-        raise CheckpointError(
-            f"{folder} has {stamp.step} steps already, training.steps={training.num_steps} adds none; "
-            f"type training.steps={2 * stamp.step or 1} (steps count from the first run's start)"
-        )

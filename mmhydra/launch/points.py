@@ -1,7 +1,6 @@
 """The points of a sweep, each composed, checked, named and in its frozen text, before the first of them starts."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,18 @@ from mmhydra.config.facts import Facts, TokenCount
 from mmhydra.config.frozen import config_sha256, flatten, to_yaml
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.shared import OfObjects
-from mmhydra.data.datasets import absent, load, token_counts
+from mmhydra.data.datasets import load, token_counts
 from mmhydra.data.shards.manifest import Manifest
 from mmhydra.errors import UserError
 from mmhydra.launch.naming import name_run, require_starts
-from mmhydra.launch.verify import refuse_points, refuse_secret_overrides, refuse_secrets, verify
+from mmhydra.launch.verify import (
+    data_at_hand,
+    refuse_points,
+    refuse_secret_options,
+    refuse_secret_overrides,
+    refuse_secrets,
+    verify,
+)
 from mmhydra.run.identity import Identity, identity_fields
 
 
@@ -146,20 +152,15 @@ class PointCompiler:
         data, tokens, paths = config.data, config.tokens, config.paths
 
         def read() -> _Data:
-            folder = Path(paths.data)
-            missing = tuple(absent(data, folder))
-            if missing:
-                return _Data(missing, {}, {})
-            with suppress(UserError):
-                manifests = load(data, tokens, folder)
-                return _Data((), manifests, token_counts(manifests))
-            return _Data((), None, {})
+            missing, manifests = data_at_hand(data, tokens, Path(paths.data))
+            return _Data(tuple(missing), manifests, token_counts(manifests or {}))
 
         return self._data.get(read, data, tokens, paths)
 
     def _refuse_secrets(self, request: Request) -> None:
         """See `refuse_secrets`, which looks again and tells the places where a section has something."""
         config = request.config
+        refuse_secret_options(request)
         for name in RunConfig.model_fields:
             value = getattr(config, name)
             if isinstance(value, BaseModel):

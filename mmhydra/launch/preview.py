@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from mmhydra.config.budget import budgets, epochs_text, planned_budgets, summary
+from mmhydra.config.facts import Facts
 from mmhydra.config.problems import Problem
 from mmhydra.config.schema import RunConfig
 
@@ -54,6 +56,32 @@ def preview(config: RunConfig) -> Preview:
         limit_h=None if limit is None else limit / 60,
         usd_per_gpu_hour=config.cluster.usd_per_gpu_hour,
     )
+
+
+def budget_lines(config: RunConfig, facts: Facts) -> list[str]:
+    """What the run takes of each source, one a line, and whether the data at hand covers the plan of the mix.
+
+    Empty where no manifest is at hand. For a config that keeps the rules.
+    """
+    run, plan = budgets(config, facts), planned_budgets(config, facts)
+    if not any(found.there for found in run):
+        return []
+    lines = [f"budget of {found}" for found in run]
+    lines.append(summary(run))
+    if plan:
+        lines.append(f"the plan of {config.data.planned_tokens:,} tokens: {summary(plan)}")
+    for found in plan:
+        if found.is_exceeded:
+            epochs = f"{epochs_text(found.epochs)} epochs, at most {found.limit:g} are allowed"
+            lines.append(
+                f"note: the plan needs {found.needed:,} tokens of {found.name}, {found.there:,} are there: {epochs}"
+            )
+    missing = [found for found in plan if found.there is None]
+    if missing:
+        tokens = sum(found.needed for found in missing)
+        names = ", ".join(found.name for found in missing)
+        lines.append(f"note: {tokens:,} tokens of the plan are not covered: the manifest of {names} is not at hand")
+    return lines
 
 
 def unconfirmed(config: RunConfig, *, confirm: bool) -> list[Problem]:

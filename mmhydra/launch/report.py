@@ -37,6 +37,8 @@ def show_result(console: Console, planned: Plan, title: str) -> None:
         loss, step = float(told.validation["val_loss"]), told.validation["step"]
         rows["held-out loss"] = f"{loss:.4f} nats a token after step {step}"
         rows |= _against_entropy(loss, list(planned.manifests.values()))
+    if skipped := told.last.get("skipped_samples"):
+        rows["skipped samples"] = f"{skipped:,}: chunk_skipped in events.jsonl names what can't be read"
     rows |= _failed_trackers(attempt)
     commands["another run"] = f"{python} -m mmhydra.train optim.lr=1e-3"
     tables = [_by_modality(told)] if len(by_modality(told.last, TRAIN_LOSS)) > 1 else []

@@ -10,14 +10,16 @@ from rich.console import Console
 
 from mmhydra.checkpoint.stamp import stamped_steps
 from mmhydra.compose import Request
+from mmhydra.config.facts import Facts
 from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.secrets import reveal
 from mmhydra.config.track import Track
+from mmhydra.data.datasets import token_counts
 from mmhydra.errors import ExitCode, UserError, refuse
 from mmhydra.launch.freeze import Plan, freeze, plan, read_origin
 from mmhydra.launch.local import run_local
-from mmhydra.launch.preview import preview, unconfirmed
+from mmhydra.launch.preview import budget_lines, preview, unconfirmed
 from mmhydra.launch.progress import Progress
 from mmhydra.launch.report import show_frozen, show_result, show_submitted
 from mmhydra.launch.siblings import closest
@@ -64,6 +66,8 @@ def _start(request: Request) -> ExitCode:
         show_result(console, planned, "already complete")
         return ExitCode.DONE
     console.print(str(preview(request.config)), markup=False)
+    for line in budget_lines(request.config, Facts(tokens=token_counts(planned.manifests))):
+        console.print(line, markup=False)
     require_secrets(request.config.track)
     require_no_job(run)
     origin = read_origin(request, run)
@@ -162,10 +166,6 @@ def require_startable(request: Request) -> None:
     if config.checkpoint.remote is not None:
         problems.append(
             Problem(("checkpoint.remote",), "remote copies are not part of this version; type checkpoint=default")
-        )
-    if config.data.schedule:
-        problems.append(
-            Problem(("data.schedule",), "stages of shares are not part of this version; type data.schedule=[]")
         )
     if problems:
         raise ConfigError(problems, request.origins)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from mmhydra.compose import Request, compose, known_clusters
 from mmhydra.config import secrets
+from mmhydra.config.data import Data
 from mmhydra.config.explain import COMMAND_LINE
 from mmhydra.config.facts import Facts
 from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, tell
 from mmhydra.config.rules import check
+from mmhydra.config.tokens import Tokens
 from mmhydra.data.datasets import absent, load, token_counts
 from mmhydra.data.shards.manifest import Manifest
 from mmhydra.errors import UserError
@@ -78,12 +80,29 @@ def refuse_secrets(request: Request) -> None:
     """Raises SecretError if a value or an override holds something secret. The secret itself is never printed."""
     leaves = {key: value for key, value in flatten(request.config.model_dump()).items() if isinstance(value, str)}
     refuse_secret_overrides(request.overrides)
+    refuse_secret_options(request)
     secrets.refuse(
         finding._replace(place=_with_origin(finding.place, request)) for finding in secrets.find_in_values(leaves)
     )
     names = [key for key, value in leaves.items() if value.startswith(secrets.PREFIX) and not key.startswith("track.")]
     if names:
         raise secrets.SecretError(f"{', '.join(names)}: ${{secret:NAME}} is read by trackers alone; type a plain value")
+
+
+def refuse_secret_options(request: Request) -> None:
+    """Options of an object store by names that say what they hold; their values may look like anything.
+
+    Raises SecretError.
+    """
+    store = request.config.loader.store
+    named = [name for name in (store.options if store is not None else ()) if secrets.is_secret_name(name)]
+    if named:
+        places = ", ".join(_with_origin(f"loader.store.options.{name}", request) for name in named)
+        raise secrets.SecretError(
+            f"{places} would be written into the frozen config of the run. Secrets of a store come from the "
+            "environment: leave it out, and set what its file system reads, for s3 AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY"
+        )
 
 
 def refuse_secret_overrides(overrides: Sequence[str]) -> None:
@@ -103,9 +122,17 @@ def _with_origin(key: str, request: Request) -> str:
 
 def facts(request: Request) -> Facts:
     """The clusters there are, and the token counts of the data that is at hand; a start refuses data that is wrong."""
-    data, folder = request.config.data, Path(request.config.paths.data)
-    manifests = {}
-    if not absent(data, folder):
-        with suppress(UserError):
-            manifests = load(data, request.config.tokens, folder)
-    return Facts(known_clusters(request.config_dirs), token_counts(manifests))
+    config = request.config
+    _, manifests = data_at_hand(config.data, config.tokens, Path(config.paths.data))
+    return Facts(known_clusters(request.config_dirs), token_counts(manifests or {}))
+
+
+def data_at_hand(data: Data, tokens: Tokens, folder: Path) -> tuple[list[str], dict[str, Manifest] | None]:
+    """Names of the dataset versions that are not there, and the manifests of the others, None if those don't fit."""
+    gone = absent(data, folder)
+    there = [source for source in data.sources if source.dataset not in gone]
+    if not there:
+        return gone, {}
+    with suppress(UserError):
+        return gone, load(data.model_copy(update={"sources": there}), tokens, folder)
+    return gone, None

@@ -71,6 +71,9 @@ def _rows(facts: Facts) -> list[tuple[str, RenderableType]]:
     rows += [("step", bar) for bar in _progress(facts)]
     rows += [("training", Text(text)) for text in _training(facts)]
     rows += [(name, Text(words)) for name, words in _by_modality(facts)]
+    if skipped := number(facts.last_train.get("skipped_samples")):
+        words = f"{skipped:,.0f} samples, whose chunks can't be read; chunk_skipped in events.jsonl names them"
+        rows.append(("skipped", Text(words, style="bold yellow")))
     if facts.checkpoint is not None:
         behind = f", {count(facts.step - facts.checkpoint, 'step')} ago" if facts.step > facts.checkpoint else ""
         rows.append(("checkpoint", Text(f"step {facts.checkpoint:,}{behind}")))

@@ -23,7 +23,7 @@ TRIGGERS = ("save", "stop", "drain")  # save and go on; save and end; save, end 
 
 
 class RunDirectoryError(UserError):
-    """A place where no run can be written."""
+    """A place where no run can be written, or where there is none."""
 
 
 class AttemptError(UserError):
@@ -124,6 +124,14 @@ def find_run(path: Path) -> RunDirectory:
     except (OSError, ValueError) as error:  # too long, not readable, or no path at all
         what = f"can't be read ({getattr(error, 'strerror', None) or error})"
     raise RunDirectoryError(f"{path} {what}; give a folder like outputs/NAME/RUN_ID")
+
+
+def newest_frozen(run: RunDirectory) -> "Attempt":
+    """The newest attempt that was frozen to the end. Raises RunDirectoryError if there is none."""
+    for attempt in reversed(run.attempts):
+        if (attempt.path / f"{FROZEN_CONFIG}.sha256").is_file():
+            return attempt
+    raise RunDirectoryError(f"{run.path} is no run: it has no frozen attempt; give a folder like outputs/NAME/RUN_ID")
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 
-from mmhydra.config.base import Legacy, NotIdentity, mark_of
+from mmhydra.config.base import Legacy, NotIdentity, mark_of, sections_in
 from mmhydra.config.schema import RunConfig
 
 RUN_ID_LENGTH = 12
@@ -45,15 +45,17 @@ def _plain(value: Any) -> Any:
 
 
 def excluded_fields(model: type[BaseModel], prefix: str = "") -> dict[str, str]:
-    """Dotted names of all fields that are no identity, each with its reason."""
+    """Dotted names of all fields that are no identity, each with its reason; `*` stands for the index in a list."""
     reasons: dict[str, str] = {}
     for name, field in model.model_fields.items():
         path = f"{prefix}{name}"
         mark = mark_of(field.metadata, NotIdentity)
         if mark is not None:
             reasons[path] = mark.reason
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            reasons |= excluded_fields(field.annotation, f"{path}.")
+        else:
+            inside = f"{path}.*." if get_origin(field.annotation) is list else f"{path}."
+            for section in sections_in(field.annotation):
+                reasons |= excluded_fields(section, inside)
     return reasons
 
 

@@ -1,11 +1,10 @@
 """RunConfig to torchtitan's Trainer.Config: the one place where our names meet torchtitan's."""
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from torchtitan.components.optimizer import LRSchedulersContainer, OptimizersContainer, ParamGroupConfig
+from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
 from torchtitan.components.tokenizer import BaseTokenizer
 from torchtitan.config.configs import (
     CommConfig,
@@ -21,14 +20,15 @@ from mmhydra.checkpoint.stamp import Mesh
 from mmhydra.config.optim import Optim
 from mmhydra.config.parallel import Parallel
 from mmhydra.config.schema import RunConfig
-from mmhydra.data.datasets import HELDOUT, TRAIN
-from mmhydra.data.stream.batches import OpenSplit, open_split
+from mmhydra.config.stages import stages
+from mmhydra.data.stream import ALGORITHM
 from mmhydra.run.directory import Attempt
 from mmhydra.titan import cpu
 from mmhydra.titan.checkpointer import StampedCheckpointManager
 from mmhydra.titan.control import Control
-from mmhydra.titan.dataloader import StreamDataLoader
+from mmhydra.titan.data import RunData
 from mmhydra.titan.losses import ModalityLoss, modality_edges
+from mmhydra.titan.lr import StagedLRSchedulers
 from mmhydra.titan.metrics import JsonlMetrics, RunFacts
 from mmhydra.titan.model import model_spec
 from mmhydra.titan.nodes import NodeWatch
@@ -71,10 +71,11 @@ def trainer_config(
     pipelined = config.parallel.pp > 1
     vocab_size = config.tokens.vocab_size
     starts, modalities = modality_edges(config.tokens)
-    open_train = partial(_open, config, TRAIN)
+    data = RunData(config, on_event)
     return ControlledTrainer.Config(
         open_control=open_control,
         open_nodes=partial(_open_nodes, config, attempt, on_event),
+        close_data=data.close,
         on_order=on_event,
         model_spec=model_spec(
             config.model,
@@ -86,9 +87,9 @@ def trainer_config(
         dump_folder=str(attempt.path),
         tokenizer=NoTokenizer.Config(),
         loss=ModalityLoss.Config(global_vocab_size=vocab_size, starts=starts, modalities=modalities),
-        dataloader=StreamDataLoader.Config(open_split=open_train, global_batch_size=training.global_batch_size),
+        dataloader=data.train_loader(),
         optimizer=_optimizer(config.optim),
-        lr_scheduler=_lr_scheduler(config.optim),
+        lr_scheduler=_lr_scheduler(config),
         training=TrainingConfig(
             # Under pipeline parallelism all microbatches of a step go through one schedule.
             local_batch_size=training.global_batch_size // dp if pipelined else config.microbatch_size,
@@ -112,7 +113,7 @@ def trainer_config(
             log_freq=config.track.log_interval,
             disable_color_printing=True,
             open_writer=partial(JsonlWriter, attempt.metrics),
-            facts=partial(_facts, config, attempt),
+            facts=partial(_facts, config, attempt, data),
             last_step=training.num_steps,
         ),
         validator=HeldoutValidator.Config(
@@ -120,9 +121,7 @@ def trainer_config(
             freq=training.validation_interval or _FOREVER,
             steps=training.validation_batches * (1 if pipelined else config.num_microbatches),
             last_step=training.num_steps,
-            dataloader=StreamDataLoader.Config(
-                open_split=partial(_open, config, HELDOUT), global_batch_size=training.global_batch_size
-            ),
+            dataloader=data.heldout_loader(),
         ),
         checkpoint=StampedCheckpointManager.Config(
             enable=config.checkpoint.enabled,
@@ -133,7 +132,7 @@ def trainer_config(
             initial_load_model_only=config.checkpoint.extend_from is None,
             last_save_model_only=False,  # the last step can be continued like any other
             keep_latest_k=0,  # retention is the Keeper's
-            open_keeper=partial(_keeper, config, attempt, on_event),
+            open_keeper=partial(_keeper, config, attempt, data, on_event),
         ),
     )
 
@@ -148,24 +147,17 @@ def _open_nodes(config: RunConfig, attempt: Attempt, on_event: Event, control: C
     )
 
 
-def _open(config: RunConfig, split: str) -> OpenSplit:
-    return open_split(
-        config.data, Path(config.paths.data), split, seq_len=config.training.seq_len, seed=config.seed.data
-    )
-
-
-def _facts(config: RunConfig, attempt: Attempt) -> RunFacts:
-    train = _open(config, TRAIN)
-    batch = config.training.global_batch_size
+def _facts(config: RunConfig, attempt: Attempt, data: RunData) -> RunFacts:
     return RunFacts(
         run_id=attempt.provenance()["run_id"],
         tokens_per_step=config.training.tokens_per_step,
         peak_flops=getattr(config.cluster.peak_flops, config.precision.compute_format),
-        data_shard=lambda step: train.shard_of((step - 1) * batch),
+        data_shard=data.shard_of_step,
+        seen=data.seen,
     )
 
 
-def _keeper(config: RunConfig, attempt: Attempt, on_event: Event) -> Keeper:
+def _keeper(config: RunConfig, attempt: Attempt, data: RunData, on_event: Event) -> Keeper:
     parallel, dp = config.parallel, config.dp
     mesh = Mesh(
         world_size=torch.distributed.get_world_size(),
@@ -174,7 +166,7 @@ def _keeper(config: RunConfig, attempt: Attempt, on_event: Event) -> Keeper:
         tp=parallel.tp,
         pp=parallel.pp,
     )
-    return Keeper(attempt, World(mesh, _open(config, TRAIN).stream.counts), on_event)
+    return Keeper(attempt, World(mesh, data.tokens, ALGORITHM), on_event)
 
 
 def _optimizer(optim: Optim) -> OptimizersContainer.Config:
@@ -190,12 +182,14 @@ def _optimizer(optim: Optim) -> OptimizersContainer.Config:
     )
 
 
-def _lr_scheduler(optim: Optim) -> LRSchedulersContainer.Config:
-    return LRSchedulersContainer.Config(
+def _lr_scheduler(config: RunConfig) -> StagedLRSchedulers.Config:
+    optim = config.optim
+    return StagedLRSchedulers.Config(
         warmup_steps=optim.warmup_steps,
         decay_ratio=optim.decay_fraction,
         decay_type="cosine" if optim.schedule == "cosine" else "linear",
         min_lr_factor=optim.min_lr / optim.lr,
+        spans=stages(config),
     )
 
 

@@ -14,12 +14,14 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.tensor import DTensor
-from torchtitan.components.checkpointer.base import DATALOADER, MODEL
+from torchtitan.components.checkpointer.base import DATALOADER, LR_SCHEDULER, MODEL
 from torchtitan.components.checkpointer.dcp import CheckpointManager
 
 from mmhydra.checkpoint.keeper import Keeper, Superseded
 from mmhydra.checkpoint.stamp import step_folder
+from mmhydra.data.stream.skips import Skips
 from mmhydra.errors import NotFinite
+from mmhydra.titan.lr import StagedLRSchedulers
 
 _PATIENCE = timedelta(hours=2)
 
@@ -57,10 +59,18 @@ class StampedCheckpointManager(CheckpointManager):
     def _load(self, step: int = -1) -> bool:
         self._from_rank_0(self._keeper.require_initial_weights)
         loaded: bool = super()._load(step)
-        sample = self.states[DATALOADER].state_dict()["sample"]
+        schedulers = self.states[LR_SCHEDULER]
+        if isinstance(schedulers, StagedLRSchedulers):
+            schedulers.apply()
+        sample, _ = self._position()
         self._from_rank_0(lambda: self._keeper.loaded(sample))
         self.newest_step = sample // self._keeper.samples_per_step
         return loaded
+
+    def _position(self) -> tuple[int, Skips]:
+        """Where the data stream stands: the next sample, and what is left out."""
+        state = self.states[DATALOADER].state_dict()
+        return state["sample"], Skips.parse(state["skips"])
 
     def save_now(self, step: int) -> bool:
         """Saves a step whatever the interval says, and waits for it. False if there is nothing to save."""
@@ -79,15 +89,17 @@ class StampedCheckpointManager(CheckpointManager):
         self._from_rank_0(lambda: self._keeper.prepare(curr_step))
         with self._write_errors_are_named(curr_step):
             saved: bool = super()._save(curr_step, last_step)
-        sample = self.states[DATALOADER].state_dict()["sample"]
+        sample, skips = self._position()  # now: an asynchronous save is stamped when training is further
         if self.save_future is not None:
             # Rank 0's future ends after it has gathered all ranks and written the metadata.
             if dist.get_rank() == 0:
                 self._stamping = Future()
-                self.save_future.add_done_callback(lambda done: self._stamp_later(done, curr_step, sample, began))
+                self.save_future.add_done_callback(
+                    lambda done: self._stamp_later(done, curr_step, sample, skips, began)
+                )
         else:
             with self._write_errors_are_named(curr_step):
-                self._from_rank_0(lambda: self._keeper.stamp(curr_step, sample))
+                self._from_rank_0(lambda: self._keeper.stamp(curr_step, sample, skips))
             self._measure_save(began)
         self.newest_step = curr_step
         return saved
@@ -136,11 +148,11 @@ class StampedCheckpointManager(CheckpointManager):
                 f"there): {_reason(error)}"
             ) from error
 
-    def _stamp_later(self, saved: Future[Any], step: int, sample: int, began: float) -> None:
+    def _stamp_later(self, saved: Future[Any], step: int, sample: int, skips: Skips, began: float) -> None:
         assert self._stamping is not None
         try:
             saved.result()
-            self._keeper.stamp(step, sample)
+            self._keeper.stamp(step, sample, skips)
             self._measure_save(began)
             self._stamping.set_result(None)
         except BaseException as error:

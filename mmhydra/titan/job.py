@@ -57,7 +57,7 @@ def _signals() -> list[signal.Signals]:
 
 def _exit_code(error: BaseException) -> ExitCode:
     if isinstance(error, UserError):
-        return ExitCode.CONFIG
+        return error.exit_code
     return ExitCode.STOPPED if isinstance(error, NotFinite) else ExitCode.FAILED
 
 
@@ -106,11 +106,11 @@ class _Job:
         torch.distributed.destroy_process_group()
         return ExitCode.DONE if order is None else order.exit_code
 
-    def event(self, kind: str, message: str) -> None:
+    def event(self, kind: str, message: str, /, **values: Any) -> None:
         """Appends to this rank's events and to its log."""
         logger.info("%s: %s", kind, message)
         writer = JsonlWriter(self._events_path)
-        writer.write({"timestamp": datetime.now(UTC).isoformat(), "kind": kind, "message": message})
+        writer.write({"timestamp": datetime.now(UTC).isoformat(), "kind": kind, "message": message, **values})
         writer.close()
 
     def failed(self, code: ExitCode, error: BaseException) -> None:

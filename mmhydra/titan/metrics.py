@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ class RunFacts:
     tokens_per_step: int
     peak_flops: float | None  # of one device, in the format that the run computes in
     data_shard: Callable[[int], str]  # the shard that holds the first sample of a step
+    seen: Callable[[int], dict[str, Any]] = field(default=lambda step: {})  # of the data, up to the end of a step
 
 
 class JsonlMetrics(MetricsProcessor):
@@ -103,6 +104,7 @@ class JsonlMetrics(MetricsProcessor):
                     "step_time_s": elapsed_s / steps,
                     "gpu_mem_used_gb": _device_memory_gb(),
                     "data_shard": self._facts.data_shard(step),
+                    **self._facts.seen(step),
                 },
             )
             logger.info(

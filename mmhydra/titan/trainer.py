@@ -7,6 +7,7 @@ from torchtitan.trainer import Trainer
 
 from mmhydra.titan.checkpointer import StampedCheckpointManager
 from mmhydra.titan.control import REASONS, Control, Order
+from mmhydra.titan.dataloader import StreamDataLoader
 from mmhydra.titan.losses import ModalityLoss
 from mmhydra.titan.metrics import JsonlMetrics
 from mmhydra.titan.nodes import NodeWatch
@@ -19,10 +20,14 @@ class ControlledTrainer(Trainer):
 
     @dataclass(kw_only=True, slots=True)
     class Config(Trainer.Config):
-        """`open_control` is called when the process group is there, `on_order` on every rank for each order."""
+        """`open_control` is called when the process group is there, `on_order` on every rank for each order.
+
+        `close_data` ends what the loaders read from.
+        """
 
         open_control: OpenControl
         open_nodes: Callable[[Control], NodeWatch]
+        close_data: Callable[[], None]
         on_order: Callable[[str, str], None]
 
     def __init__(self, config: Config) -> None:
@@ -33,11 +38,15 @@ class ControlledTrainer(Trainer):
         self._control = config.open_control(lambda: self.checkpointer.longest_save_s)
         self._nodes = config.open_nodes(self._control)
         self._on_order = config.on_order
+        self._close_data = config.close_data
 
     def close(self) -> None:
         """Ends what this trainer opened."""
         self._nodes.close()
         super().close()
+        self._close_data()  # first: threads that wait before they try a read again need not be waited for
+        if isinstance(self.dataloader, StreamDataLoader):
+            self.dataloader.close()
 
     def should_continue_training(self) -> bool:
         """Asked by torchtitan before each step, on every rank."""

@@ -1,10 +1,12 @@
 """The newest metrics as Prometheus gauges on a small HTTP server."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, disable_created_metrics, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from mmhydra.track.modalities import HELDOUT_LOSS, TRAIN_LOSS, by_modality
 from mmhydra.track.sink import RunInfo, numeric_fields, subset
@@ -25,12 +27,47 @@ _MODALITY_GAUGES = {
     TRAIN_LOSS: ("modality_loss", "Training loss of the labels of a modality."),
     HELDOUT_LOSS: ("validation_modality_loss", "Validation loss of the labels of a modality."),
 }
+_DATA_PREFIX = "llm_pretrain_data_pipeline_"
+# Field of a training record: (name after the prefix, label of its parts or None for one number, help). Those that count
+# up are counters, which fall when a run resumes from before its newest record: to rate() that is a reset.
+_COUNTERS = {
+    "seen_tokens_by_modality": ("processed_tokens", "modality", "Tokens that the run has seen, padding not counted."),
+    "seen_tokens_by_source": ("source_tokens", "source", "Tokens of a source that the run has seen."),
+    "skipped_samples": ("skipped_samples", None, "Samples that were left out, their chunks being damaged."),
+}
+_DATA_GAUGES = {"epochs_by_source": ("source_epochs", "source", "How often the run has read a source.")}
+
+
+class DataSeries(Collector):
+    """What the newest record says of the data. A field that no record had yet has no series."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._values: dict[str, dict[str, float]] = {}
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Keeps the fields that a training record has."""
+        for field in _COUNTERS | _DATA_GAUGES:
+            if found := numeric_fields({field: record.get(field)}):
+                # Parts are named field/part; a number alone has no part.
+                self._values[field] = {name.partition("/")[2]: value for name, value in found.items()}
+
+    def collect(self) -> Iterator[Metric]:
+        """One family a field."""
+        for field, (name, label, text) in (_COUNTERS | _DATA_GAUGES).items():
+            if field in self._values:
+                kind = CounterMetricFamily if field in _COUNTERS else GaugeMetricFamily
+                family = kind(_DATA_PREFIX + name, text, labels=["model", label] if label else ["model"])
+                for part, value in self._values[field].items():
+                    family.add_metric([self._model, part] if label else [self._model], value)
+                yield family
 
 
 class PrometheusSink:
     """Serves gauges `llm_pretrain_training_*` with the label model at http://host:port/metrics.
 
-    The loss has the label rank too, the losses by modality have modality.
+    The loss has the label rank too, the losses by modality have modality. What the run has read so far is
+    `llm_pretrain_data_pipeline_*`.
 
     A gauge appears with its first value; null leaves the last value standing, and
     `llm_pretrain_training_last_record_timestamp_seconds` shows how old it is.
@@ -60,6 +97,8 @@ class PrometheusSink:
             field: Gauge(_PREFIX + name, text, ["model", "modality"], registry=registry)
             for field, (name, text) in _MODALITY_GAUGES.items()
         }
+        self._data = DataSeries(run.model)
+        registry.register(self._data)
         self._server, self._thread = start_http_server(port, addr=host, registry=registry)
 
     @property
@@ -75,6 +114,7 @@ class PrometheusSink:
                 self._loss.set(value)
             elif (kind, name) in self._gauges:
                 self._gauges[kind, name].labels(self._model).set(value)
+        self._data.take(record)
         for field, gauge in self._by_modality.items():
             for modality, loss in by_modality(record, field).items():
                 gauge.labels(self._model, modality).set(loss)

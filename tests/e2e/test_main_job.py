@@ -2,6 +2,7 @@
 
 import json
 import re
+import statistics
 import subprocess
 import sys
 
@@ -29,6 +30,10 @@ FIELDS = {
     "step_time_s",
     "gpu_mem_used_gb",
     "data_shard",
+    "seen_tokens_by_source",
+    "seen_tokens_by_modality",
+    "epochs_by_source",
+    "skipped_samples",
 }
 
 
@@ -70,6 +75,8 @@ def test_metrics_have_every_step_and_field(main_job: tuple[Workplace, Finished])
         assert record["consumed_tokens"] == step * 16 * 128
         assert record["mfu"] is None  # the peak of this machine is not known, so none is invented
         assert record["data_time_s"] < record["step_time_s"]
+    waited = [record["data_time_s"] / record["step_time_s"] for record in train.values()]
+    assert statistics.median(waited) < 0.01, "the trainer never waits for data"
 
 
 def test_first_log_line_names_run_and_hash(main_job: tuple[Workplace, Finished]) -> None:
@@ -98,7 +105,10 @@ def test_every_checkpoint_is_stamped_and_whole(main_job: tuple[Workplace, Finish
         step = int(folder.name.removeprefix("step-"))
         assert stamp["step"] == step
         assert stamp["stream"]["sample"] == step * 16
-        assert stamp["tokens"]["total"] == sum(stamp["tokens"]["by_source"].values()) == step * 16 * 128
+        tokens, seen = stamp["tokens"], records(run)[step]
+        assert tokens["total"] == sum(tokens["by_source"].values()) + tokens["padding"] == step * 16 * 128
+        assert tokens["by_source"] == seen["seen_tokens_by_source"]
+        assert tokens["by_modality"] == seen["seen_tokens_by_modality"]
         assert (folder / "config.yaml").read_bytes() == (run / "attempts/0001/config.yaml").read_bytes()
         assert place.run("verify", str(folder), module="mmhydra.checkpoint").code == 0
     shown = place.run("show", str(run), module="mmhydra.checkpoint").out

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from workplace import Workplace, records
@@ -18,6 +19,14 @@ MESHES = {
 # Relative tolerances of loss and gradient norm against one rank of the same precision.
 TOLERANCES = {"fp32": (1e-6, 5e-6), "bf16": (3e-4, 1e-3), "float8_emulated": (1e-3, 5e-3)}
 NUM_STEPS = 10
+# A constant rate, so that the length of a run changes none of its steps.
+STEADY = (
+    "precision=fp32",
+    "optim.lr=3e-3",
+    "optim.min_lr=3e-3",
+    "optim.warmup_steps=1",
+    "training.validation_interval=null",
+)
 # Two microbatches a step on each rank; under pipeline parallelism there are several in any case.
 ACCUMULATED = {"fsdp": ("training.microbatch_size=4",)}
 # Four layers of seven linears (fused qkv counts as one of five) and the head, which stays in high precision.
@@ -80,6 +89,30 @@ def test_losses_by_modality_equal_one_rank_and_add_up(
             assert record[by_modality] == pytest.approx(alone[step][by_modality], rel=rel)
             mean = sum(record[by_modality][name] * count for name, count in record[tokens].items())
             assert mean / sum(record[tokens].values()) == pytest.approx(record[loss], rel=1e-5)
+
+
+def test_training_that_moves_from_mesh_to_mesh_is_the_uninterrupted_one(seed: Path, place: Workplace) -> None:
+    """DP 2 x TP 2 x PP 2, then FSDP 2, then one rank, and back, each from the checkpoint of the one before."""
+    whole = place.train(*STEADY, f"checkpoint.init_from={seed}", f"training.steps={NUM_STEPS}")
+    moved, before = dict[int, Any](), f"checkpoint.init_from={seed}"
+    for mesh, workers, steps in (("tp2pp2", 0, 3), ("fsdp", 3, 5), ("single", 1, 7), ("tp2pp2", 2, NUM_STEPS)):
+        run = place.train(*STEADY, before, f"parallel={mesh}", f"training.steps={steps}", f"loader.workers={workers}")
+        before = f"checkpoint.extend_from={run}/checkpoints/step-{steps:08d}"
+        assert not moved.keys() & records(run).keys()
+        moved |= records(run)
+    loss, grad_norm = TOLERANCES["fp32"]
+    expected = records(whole)
+    assert list(moved) == list(expected) == list(range(1, NUM_STEPS + 1))
+    exact = ("tokens_by_modality", "seen_tokens_by_source", "seen_tokens_by_modality", "epochs_by_source", "data_shard")
+    for step, record in moved.items():
+        assert record["loss"] == pytest.approx(expected[step]["loss"], rel=loss)
+        assert record["grad_norm"] == pytest.approx(expected[step]["grad_norm"], rel=grad_norm)
+        assert [record[name] for name in exact] == [expected[step][name] for name in exact]
+    stamps = [
+        json.loads((folder / f"checkpoints/step-{NUM_STEPS:08d}/stamp.json").read_text()) for folder in (run, whole)
+    ]
+    assert stamps[0]["stream"] == stamps[1]["stream"]
+    assert stamps[0]["tokens"] == stamps[1]["tokens"]
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float8_emulated"])

@@ -35,7 +35,7 @@ from torchtitan.trainer import Trainer
 
 from mmhydra.config.frozen import from_yaml
 from mmhydra.config.schema import RunConfig
-from mmhydra.data.packing.sequences import Batch
+from mmhydra.data.stream.batches import Batch, Read
 from mmhydra.run.directory import Attempt
 from mmhydra.titan.build import trainer_config
 from mmhydra.titan.control import Order
@@ -48,14 +48,14 @@ class RandomSplit:
     """As much of an OpenSplit as a dataloader uses: ids below `vocab_size`, one document a sequence."""
 
     def __init__(self, seq_len: int, vocab_size: int) -> None:
-        self.stream = self
         self._seq_len, self._vocab_size = seq_len, vocab_size
 
-    def samples(self, indices: Any) -> Batch:
+    def read(self, indices: Any, skips: Any) -> Read:
         """Rows of ids, each the label of the one before it."""
-        ids = np.random.default_rng(0).integers(0, self._vocab_size, (len(indices), self._seq_len + 1))
-        positions = np.broadcast_to(np.arange(self._seq_len), ids[:, 1:].shape).copy()
-        return Batch(np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]), positions)
+        shape = (len(indices), self._seq_len + 1)
+        ids = np.random.default_rng(0).integers(0, self._vocab_size, shape, dtype=np.int32)
+        positions = np.broadcast_to(np.arange(self._seq_len, dtype=np.int32), ids[:, 1:].shape).copy()
+        return Read(Batch(np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:]), positions), [])
 
 
 class Alone:
@@ -103,7 +103,7 @@ def _on_fake_backend(config: RunConfig, wanted: Trainer.Config) -> Trainer.Confi
         comm=CommConfig(mode="fake_backend"),
         open_nodes=lambda control: NoNodes(),
         model_spec=dataclasses.replace(spec, pipelining_fn=partial(_static_stages, config, spec.pipelining_fn)),
-        dataloader=dataclasses.replace(wanted.dataloader, open_split=data),
+        dataloader=dataclasses.replace(wanted.dataloader, open_split=data, num_workers=0),
         checkpoint=dataclasses.replace(wanted.checkpoint, enable=False),
         # A logged step has to have a finite loss, which nobody computes here.
         metrics=dataclasses.replace(wanted.metrics, facts=lambda: facts, log_freq=_NEVER, last_step=_NEVER),

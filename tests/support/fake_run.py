@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmhydra.checkpoint.keeper import Keeper, World
-from mmhydra.checkpoint.stamp import Mesh, step_folder
+from mmhydra.checkpoint.stamp import Mesh, Tokens, step_folder
 from mmhydra.config.frozen import to_yaml
 from mmhydra.config.schema import RunConfig
+from mmhydra.data.stream.skips import NO_SKIPS, Skips
 from mmhydra.run.directory import RunDirectory
 
 DCP_FILES = {".metadata": b"names and shapes", "__0_0.distcp": bytes(range(256)) * 8, "__1_0.distcp": b"\x01" * 999}
@@ -26,6 +27,8 @@ class FakeRun:
     directory: RunDirectory
     manifests: dict[str, str]
     events: list[tuple[str, str]] = field(default_factory=list)
+    stream_algorithm: int = 2
+    skips: Skips = NO_SKIPS
 
     def start(self) -> Keeper:
         """The next attempt, frozen."""
@@ -39,13 +42,29 @@ class FakeRun:
             "packages": {"torch": "2.0"},
             "manifests": self.manifests,
             "vocabulary": VOCABULARY,
+            "stream_algorithm": self.stream_algorithm,
         }
         attempt.freeze(text, (), provenance, {"code.patch": PATCH})
-        return Keeper(attempt, World(MESH, self.samples), lambda kind, text: self.events.append((kind, text)))
+        return Keeper(
+            attempt,
+            World(MESH, self.tokens, self.stream_algorithm),
+            lambda kind, text: self.events.append((kind, text)),
+        )
 
-    def samples(self, sample: int) -> dict[str, int]:
-        none = dict.fromkeys((source.name for source in self.config.data.sources), 0)
-        return none | {"stdlib_code": sample - sample // 4, "stdlib_docs": sample // 4}
+    def tokens(self, sample: int, skips: Skips) -> Tokens:
+        """Three samples of code to one of docs; a tenth of the positions is padding. Each skip costs one sample."""
+        length = self.config.training.seq_len
+        docs, padding, skipped = sample // 4 * length, sample * length // 10, len(skips) * length
+        by_source = {"stdlib_code": sample * length - docs - padding - skipped, "stdlib_docs": docs}
+        by_modality = {"text": sum(by_source.values())}
+        return Tokens(
+            total=sample * length,
+            by_source=by_source,
+            by_modality=by_modality,
+            padding=padding,
+            skipped=skipped,
+            skipped_samples=len(skips),
+        )
 
     def save(self, keeper: Keeper, *steps: int) -> Path:
         """Checkpoints after these steps; the folder of the last one."""
@@ -55,7 +74,7 @@ class FakeRun:
             folder.mkdir()
             for name, content in DCP_FILES.items():
                 (folder / name).write_bytes(content + f" of step {step}".encode())
-            keeper.stamp(step, step * self.config.training.global_batch_size)
+            keeper.stamp(step, step * self.config.training.global_batch_size, self.skips)
         return folder
 
     def folder(self, step: int) -> Path:

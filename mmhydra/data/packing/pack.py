@@ -8,33 +8,51 @@ for an opener, whose label is the id at offset; the last label of one piece is t
 A document is cut only where it is longer than `seq_len`, and only between atoms (atoms.py). Pieces are put into
 sequences by first fit over at most `MAX_OPEN` unfinished ones; when none has room the oldest is closed. Sequences are
 numbered by their first pieces, so reading them in order is nearly reading the shards in order.
+
+A *chunk group* is the run of sequences whose first pieces begin in one chunk of one shard: what is worth reading
+together. With the groups the pack keeps how many input positions of each modality sequences and groups hold, so that
+what a run has seen is a sum over few rows.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmhydra.config.tokens import MODALITIES
 from mmhydra.data.datasets import DataError
 from mmhydra.data.packing.atoms import AtomRuns, atom_runs
 from mmhydra.data.shards.document import NO_OPENER
-from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.shards.index import MODALITY, PLACE
+from mmhydra.data.shards.reader import ShardTables, TokenShards
 
-ALGORITHM = 1  # raise it when the same shards would be packed in another way
+ALGORITHM = 2  # raise it when the same shards would be packed in another way
 MAX_OPEN = 64  # unfinished sequences
 _BLOCK = 1 << 16  # pieces that are Python objects at a time
+_SCANNED = 1 << 20  # pieces that are looked through at a time
+_SPECIAL = MODALITIES.index("special")
 
 # Columns of a table of pieces.
 DOCUMENT, OFFSET, LENGTH, OPENER = range(4)
 
 
 class Pack(NamedTuple):
-    """`pieces` int64 [num_pieces, 4], sequence k being the rows [edges[k], edges[k + 1]); `edges` int64."""
+    """The sequences of a source and split.
+
+    `pieces` int64 [num_pieces, 4], sequence k being the rows [edges[k], edges[k + 1]); `edges` int64 [num_sequences +
+    1]. Chunk group g is the sequences [groups[g], groups[g + 1]); `groups` int64 [num_groups + 1].
+
+    `counts` [num_sequences, len(MODALITIES)], uint16 or for longer sequences uint32: filled input positions by
+    modality. An opener is one of `special`; padding counts nowhere. `totals` int64 [num_groups, len(MODALITIES)] are
+    their sums over each group.
+    """
 
     seq_len: int
     pieces: NDArray[np.int64]
     edges: NDArray[np.int64]
-    num_filled: int  # positions that are no padding
+    groups: NDArray[np.int64]
+    counts: NDArray[np.unsignedinteger[Any]]
+    totals: NDArray[np.int64]
 
     @property
     def num_sequences(self) -> int:
@@ -42,9 +60,23 @@ class Pack(NamedTuple):
         return len(self.edges) - 1
 
     @property
+    def num_filled(self) -> int:
+        """Positions of an epoch that are no padding."""
+        return int(self.totals.sum())
+
+    @property
     def padding_share(self) -> float:
         """Share of all positions that is padding."""
         return 1 - self.num_filled / (self.num_sequences * self.seq_len)
+
+    def sequences_of(self, first: int, last: int) -> NDArray[np.int64]:
+        """Numbers of the sequences with a piece of the documents [first, last), rising; a scan of all pieces."""
+        found = []
+        for low in range(0, len(self.pieces), _SCANNED):
+            documents = self.pieces[low : low + _SCANNED, DOCUMENT]
+            rows = low + np.flatnonzero((documents >= first) & (documents < last))
+            found.append(np.searchsorted(self.edges, rows, side="right") - 1)
+        return np.unique(np.concatenate(found))
 
 
 def pack(shards: TokenShards, seq_len: int) -> Pack:
@@ -54,18 +86,23 @@ def pack(shards: TokenShards, seq_len: int) -> Pack:
     """
     if seq_len < 1:
         raise DataError(f"training.seq_len is at least 1, not {seq_len}")
-    tables, first = [], 0
-    for edges, segments in shards.tables():
+    count_type = np.uint16 if seq_len < 1 << 16 else np.uint32
+    tables, counted, begun, first, first_chunk = [], [], [], 0, 0
+    for shard in shards.tables():
         try:
-            table = cut(edges, segments, seq_len)
+            table = cut(shard.edges, shard.segments, seq_len)
         except TooLongError as error:
             raise DataError(
                 f"source {shards.source} has a unit of {error.positions} ids that may not be parted (an image or one "
                 f"step of a signal, with its marks), a sequence has {seq_len}; type training.seq_len={error.positions} "
                 "or more (in a build: dataset.seq_lens)"
             ) from None
+        counted.append(count(shard, table).astype(count_type))
+        chunks = chunk_of(shard, table)
+        begun.append(first_chunk + chunks)
+        first_chunk += int(chunks.max(initial=-1)) + 1
         table[:, DOCUMENT] += first
-        first += len(edges) - 1
+        first += len(shard.edges) - 1
         tables.append(table)
     pieces = np.concatenate(tables)
     if not len(pieces):
@@ -77,7 +114,38 @@ def pack(shards: TokenShards, seq_len: int) -> Pack:
     sequence = first_fit(needs, seq_len)
     order = np.argsort(sequence, kind="stable")
     edges = np.append(np.flatnonzero(np.diff(sequence[order], prepend=-1)), len(pieces))
-    return Pack(seq_len, pieces[order], edges, int(needs.sum()))
+    # Sequences are numbered by their first pieces, so those that begin in one chunk follow each other.
+    chunk = np.concatenate(begun)[order[edges[:-1]]]
+    groups = np.append(np.flatnonzero(np.diff(chunk, prepend=-1)), len(chunk))
+    counts = np.add.reduceat(np.concatenate(counted)[order], edges[:-1], axis=0, dtype=count_type)
+    totals = np.add.reduceat(counts, groups[:-1], axis=0, dtype=np.int64)
+    return Pack(seq_len, pieces[order], edges, groups, counts, totals)
+
+
+def count(shard: ShardTables, table: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Input positions of each modality in the pieces of one shard, int64 [num_pieces, len(MODALITIES)]."""
+    place, modality = shard.segments[:, PLACE], shard.segments[:, MODALITY]
+    lengths = np.diff(place, append=shard.edges[-1])
+    before = np.zeros((len(place) + 1, len(MODALITIES)), np.int64)  # ids before each segment
+    before[np.arange(1, len(before)), modality] = lengths
+    np.cumsum(before, axis=0, out=before)
+
+    def upto(places: NDArray[np.int64]) -> NDArray[np.int64]:
+        segment = np.searchsorted(place, places, side="right") - 1
+        counts = before[segment]
+        counts[np.arange(len(places)), modality[segment]] += places - place[segment]
+        return counts
+
+    start = shard.edges[table[:, DOCUMENT]] + table[:, OFFSET]
+    # A piece ends inside its document: its last label comes after it.
+    counts = upto(start + table[:, LENGTH]) - upto(start)
+    counts[:, _SPECIAL] += table[:, OPENER] > NO_OPENER
+    return counts
+
+
+def chunk_of(shard: ShardTables, table: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The chunk of the tar that the first id of each piece of one shard begins in, int64 [num_pieces]."""
+    return (shard.offsets[table[:, DOCUMENT]] + table[:, OFFSET] * shard.itemsize) // shard.chunk_bytes
 
 
 class TooLongError(ValueError):

@@ -8,14 +8,16 @@ shard's *row* of ids; a *place* is a position in that row. Beside it are
     x.tar.chunks.npy  uint64 [num_chunks, 2]: high and low word of xxh3_128 of every `chunk_bytes` bytes of the tar
 
 All three follow from the tar alone, so they can always be made again and compared. Ids are stored as
-`token_dtype(vocabulary size)`; every offset is a multiple of 64, so a memory map of the tar can be viewed as ids.
+`token_dtype(vocabulary size)`; every offset is a multiple of 64, so the bytes of a chunk can be viewed as ids.
 """
 
 import io
 import json
+import math
+import re
 import tarfile
 from collections.abc import Iterable
-from typing import IO, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import xxhash
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 
 from mmhydra.config.tokens import MODALITIES
 from mmhydra.data.shards.document import NO_OPENER, Segment, from_json
+from mmhydra.data.storage.faults import ShardError
 from mmhydra.errors import UserError
 
 INDEX_SUFFIX = ".idx.npy"
@@ -37,10 +40,6 @@ PLACE, MODALITY, UNIT, LOSS, OPENER = range(5)
 FIRST_MEDIA = MODALITIES.index("image")
 
 DEFAULT_CHUNK_BYTES = 16_000_000
-
-
-class ShardError(UserError):
-    """A shard or what lies beside it is missing, damaged or not what the manifest says."""
 
 
 class Sidecars(NamedTuple):
@@ -58,12 +57,41 @@ class Sidecars(NamedTuple):
 
 SIDECAR_SUFFIXES = (INDEX_SUFFIX, SEGMENTS_SUFFIX, CHUNKS_SUFFIX)
 
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_NPY_HEADER = re.compile(
+    r"\{'descr': '([<|][iub][1-8])', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), \} *\n"
+)
+
 
 def npy(array: NDArray[np.generic]) -> bytes:
     """An array as the bytes of a .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+def from_npy(content: NDArray[np.uint8], start: int) -> tuple[NDArray[Any], int]:
+    """The array of a .npy file that begins at a byte of `content`, as a view, and where the file ends.
+
+    np.load does the same by compiling Python, which CPython 3.11 gets wrong where several threads do it at a time
+    ("AST constructor recursion depth mismatch"), and the trainer's own thread may compile at any time.
+
+    Raises ValueError for anything but the arrays of numbers that `npy` writes.
+    """
+    size = int.from_bytes(content[start + 8 : start + 10].tobytes(), "little")
+    begin = start + 10 + size
+    if content[start : start + 8].tobytes() != _NPY_MAGIC or begin > len(content):
+        raise ValueError("a file beside it is no .npy file of version 1.0")
+    match = _NPY_HEADER.fullmatch(content[start + 10 : begin].tobytes().decode("latin-1"))
+    if match is None:
+        raise ValueError("a file beside it is a .npy file of another kind of array")
+    dtype = np.dtype(match[1])
+    order: Literal["F", "C"] = "F" if match[2] == "True" else "C"
+    shape = tuple(int(length) for length in match[3].split(",") if length.strip())
+    end = begin + dtype.itemsize * math.prod(shape)
+    if end > len(content):
+        raise ValueError("a file beside it ends before its array does")
+    return content[begin:end].view(dtype).reshape(shape, order=order), end
 
 
 def digest_of(files: Iterable[bytes | memoryview]) -> str:

@@ -26,7 +26,6 @@ from mmhydra.data.shards.index import (
     INFO_SUFFIX,
     SIDECAR_SUFFIXES,
     TOKENS_SUFFIX,
-    ShardError,
     Sidecars,
     digest_of,
     npy,
@@ -35,6 +34,7 @@ from mmhydra.data.shards.index import (
 )
 from mmhydra.data.shards.manifest import Shard
 from mmhydra.data.storage.chunks import ChunkHasher
+from mmhydra.data.storage.faults import ShardError
 from mmhydra.files import sync, write_atomic
 
 OWNER = "mmhydra"

@@ -15,6 +15,8 @@ from mmhydra.checkpoint.__main__ import main
 from mmhydra.checkpoint.stamp import read_stamp
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.shards.manifest import Manifest, Source, write_manifest
+from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk
+from mmhydra.data.stream.skips import NO_SKIPS
 
 
 @pytest.fixture
@@ -168,6 +170,16 @@ def test_show_explains_the_checkpoint(checkpoint, command):
     words = "".join(out.split())  # the table folds long values
     for text in ("step 100", "c" * 40, "204,800", "with uncommitted changes", "none: fresh weights", "torch 2.0"):
         assert text.replace(" ", "") in words
+
+
+def test_show_names_what_was_skipped_in_words(make_run, command):
+    run = make_run()
+    bad = BadChunk("demo-v2", "shards/a.tar", 3, "other bytes", 40, 52)
+    run.skips = NO_SKIPS.with_bad([bad, bad._replace(chunk=WHOLE_SHARD)], from_sample=1600)
+    words = "".join(command("show", run.save(run.start(), 100))[1].split())
+    where = (", the whole shard", ", chunk 3")
+    said = "; ".join(f"demo-v2/shards/a.tar{each}, from sample 1,600 on" for each in where)
+    assert said.replace(" ", "") in words
 
 
 def test_show_as_json_is_the_stamp(checkpoint, command):

@@ -80,6 +80,25 @@ def test_the_stream_must_stand_where_the_step_left_it(make_run):
         keeper.loaded(1599)
 
 
+def test_a_checkpoint_of_another_order_of_samples_is_refused_with_what_to_type(make_run):
+    run = make_run()
+    run.stream_algorithm = 1
+    folder = run.save(run.start(), 100)
+    run.stream_algorithm = 2
+    with pytest.raises(CheckpointError) as refusal:
+        run.start().step_to_resume()
+    text = str(refusal.value)
+    assert "version 1 of the stream put its samples in order, this code has version 2" in text
+    assert "its sample 1,600 is another one" in text
+    assert f"checkpoint.init_from={folder}" in text
+
+    weights_alone = make_run(checkpoint__init_from=str(folder))
+    weights_alone.start().require_initial_weights()
+    whole_state = make_run(checkpoint__extend_from=str(folder), training__steps=300)
+    with pytest.raises(CheckpointError, match="version 1 of the stream"):
+        whole_state.start().require_initial_weights()
+
+
 def test_a_resumed_run_stamps_its_parent(make_run):
     run = make_run()
     first = run.save(run.start(), 100)

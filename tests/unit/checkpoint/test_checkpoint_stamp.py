@@ -10,6 +10,8 @@ from mmhydra.checkpoint import stamp as module
 from mmhydra.checkpoint.__main__ import main
 from mmhydra.checkpoint.stamp import CheckpointError, file_names, read_stamp, stamped_steps, step_folder, step_of
 from mmhydra.checkpoint.verify import faults
+from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk
+from mmhydra.data.stream.skips import NO_SKIPS
 
 
 def test_a_stamp_explains_the_checkpoint(make_run):
@@ -17,13 +19,45 @@ def test_a_stamp_explains_the_checkpoint(make_run):
     stamp = read_stamp(run.save(run.start(), 100))
     assert (stamp.run_name, stamp.run_id, stamp.attempt, stamp.step) == ("debug", run.directory.path.name, 1, 100)
     assert stamp.tokens.total == 100 * 16 * 128
-    read = {source: count for source, count in stamp.tokens.by_source.items() if count}
-    assert read == {"stdlib_code": 1200 * 128, "stdlib_docs": 400 * 128}
-    assert stamp.tokens.by_modality == {"text": 1600 * 128, "image_text": 0, "audio_text": 0, "video_text": 0}
-    assert (stamp.stream.sample, stamp.stream.seed) == (1600, 42)
+    assert stamp.tokens.by_source == {"stdlib_code": 1040 * 128, "stdlib_docs": 400 * 128}
+    assert stamp.tokens.by_modality == {"text": 1440 * 128}
+    assert stamp.tokens.padding == 160 * 128
+    assert (stamp.tokens.skipped, stamp.stream.skips) == (0, [])
+    assert (stamp.stream.sample, stamp.stream.seed, stamp.stream.algorithm) == (1600, 42, 2)
     assert stamp.git["commit"] == "c" * 40
     assert stamp.manifests == {"demo-v2": "1" * 64}
     assert stamp.parent is None
+
+
+def test_a_stamp_names_what_was_skipped_and_since_when(make_run):
+    run = make_run()
+    bad = BadChunk("demo-v2", "shards/web-000001.tar", 3, "other bytes", 40, 52)
+    run.skips = NO_SKIPS.with_bad([bad, bad._replace(chunk=WHOLE_SHARD)], from_sample=800)
+    stamp = read_stamp(run.save(run.start(), 100))
+    assert [skip.model_dump() for skip in stamp.stream.skips] == run.skips.records
+    assert [skip.place for skip in stamp.stream.skips] == [
+        "demo-v2/shards/web-000001.tar, the whole shard",
+        "demo-v2/shards/web-000001.tar, chunk 3",
+    ]
+    tokens = stamp.tokens
+    assert (tokens.skipped_samples, tokens.skipped) == (2, 2 * 128)
+    assert tokens.total == sum(tokens.by_source.values()) + tokens.padding + tokens.skipped
+
+
+def test_a_stamp_of_before_is_read_as_of_the_first_order_of_samples(make_run):
+    run = make_run()
+    folder = run.save(run.start(), 100)
+    document = json.loads((folder / "stamp.json").read_text())
+    for section, names in {
+        "stream": ("algorithm", "skips"),
+        "tokens": ("padding", "skipped", "skipped_samples"),
+    }.items():
+        for name in names:
+            del document[section][name]
+    del document["digest"]
+    (folder / "stamp.json").write_text(json.dumps({**document, "digest": module._digest(document)}))
+    stamp = read_stamp(folder)
+    assert (stamp.stream.algorithm, stamp.stream.skips, stamp.tokens.padding) == (1, [], None)
 
 
 def test_every_file_is_in_the_stamp_with_its_hash(make_run):

@@ -48,7 +48,7 @@ def test_tab_in_a_real_bash(lab, tmp_path):
     folder = lab({"model/mine.yaml": debug, "lab/long.yaml": "# @package _global_\ntag: x\n"})
     expected = {
         "mmhydra ": sorted(VERBS),
-        "mmhydra tra": ["track", "train"],
+        "mmhydra tra": ["trace", "track", "train"],
         "mmhydra train mod": ["model.", "model="],
         "mmhydra train model=1": ["model=100m", "model=10b", "model=1b"],
         "mmhydra train tag=x optim.l": ["optim.lr="],

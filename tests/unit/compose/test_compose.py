@@ -14,7 +14,19 @@ from mmhydra.config.rules import check
 from mmhydra.config.typed import is_known
 from mmhydra.errors import UserError
 
-GROUPS = ("model", "parallel", "data", "tokens", "precision", "optim", "cluster", "checkpoint", "track", "experiment")
+GROUPS = (
+    "model",
+    "parallel",
+    "data",
+    "tokens",
+    "precision",
+    "optim",
+    "cluster",
+    "checkpoint",
+    "loader",
+    "track",
+    "experiment",
+)
 CHOICES = sorted(
     f"{path.parent.name}={path.stem}"
     for path in paths.config_dir().glob("*/*.yaml")
@@ -31,6 +43,7 @@ COMPANY = {
     "cluster=h100_64": ["parallel=fsdp", "parallel.dp=auto", "training.global_batch_size=64"],
     "cluster=h100_256": ["parallel=tp4pp8", *LARGE[:2]],
     "cluster=slurm_dev": ["parallel=tp2pp2"],
+    "loader=object_store": ["loader.store.url=s3://bucket/data"],
     "precision=float8_rowwise": ["parallel=tp4pp8", *LARGE],
     "precision=float8_rowwise_gw_hp": ["parallel=tp4pp8", *LARGE],
 }

@@ -87,7 +87,12 @@ SCALARS = st.one_of(
 OVERRIDES = st.lists(st.tuples(st.sampled_from(LEAVES), SCALARS), unique_by=lambda pair: pair[0], max_size=4).map(
     lambda pairs: [f"{key}={value}" for key, value in pairs]
 )
-GROUPS = st.lists(st.sampled_from(CHOICES), unique_by=lambda choice: choice.partition("=")[0], max_size=3)
+STORE = ["loader.store.url=s3://bucket/data"]  # asks for it
+GROUPS = st.lists(
+    st.sampled_from([choice for choice in CHOICES if choice != "loader=object_store"]),
+    unique_by=lambda choice: choice.partition("=")[0],
+    max_size=3,
+)
 WHOLE = st.sampled_from(
     [
         "~optim.eps",
@@ -127,7 +132,8 @@ def test_every_leaf_of_every_choice_has_an_origin():
     for choice in CHOICES:
         by_group.setdefault(choice.partition("=")[0], []).append(choice)
     for turn in range(max(map(len, by_group.values()))):
-        request = compose([choices[turn % len(choices)] for choices in by_group.values()])
+        chosen = [choices[turn % len(choices)] for choices in by_group.values()]
+        request = compose([*chosen, *(STORE if "loader=object_store" in chosen else [])])
         origins = request.origins.provenance()
         for key in flatten(request.config.model_dump()):
             assert origins.where(key), f"{key} of {request.overrides}"
@@ -166,14 +172,14 @@ def test_keys_and_sections_stand_anywhere(show):
     assert keys[:3] == ["tag", "seed.model", "seed.data"]
     assert "optim.lr" in keys
     assert [key for key in keys if key.startswith("data")] == [
-        f"data.sources.0.{leaf}" for leaf in ("name", "dataset", "modality", "weight")
+        f"data.sources.0.{leaf}" for leaf in ("name", "dataset", "modality", "weight", "max_epochs")
     ]
 
 
 def test_interpolations_show_what_they_came_to(show):
     _, out, _ = show("name", "paths")
     assert (
-        rows(out)["name"][:2] == ["debug  (from ${model.name})", "conf/config.yaml:25"] or "(from ${model.name})" in out
+        rows(out)["name"][:2] == ["debug  (from ${model.name})", "conf/config.yaml:26"] or "(from ${model.name})" in out
     )
     assert "/data  (from ${mmhydra.folder:MMHYDRA_DATA,data})" in out
 
@@ -220,7 +226,7 @@ def test_the_users_own_folder(show, lab):
     folder = lab({"lab/a.yaml": "# @package _global_\n\ntag: mine\n"})
     code, out, _ = show("--config-dir", folder, "+lab=a", "tag")
     assert code == 0
-    assert rows(out)["tag"] == ["mine", f"{folder}/lab/a.yaml:3", "'' of conf/config.yaml:28"]
+    assert rows(out)["tag"] == ["mine", f"{folder}/lab/a.yaml:3", "'' of conf/config.yaml:29"]
 
 
 def test_collisions_name_both_groups_and_the_winner(show):

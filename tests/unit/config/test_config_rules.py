@@ -40,6 +40,17 @@ def stage(**shares: list[float]) -> dict[str, Any]:
     return {"data.schedule": [{**STAGE, "shares": shares}]}
 
 
+def stages(*lengths: dict[str, float]) -> dict[str, Any]:
+    """Stages of nothing but code, by their lengths."""
+    shares = {"stdlib_code": [1.0, 1.0]}
+    return {
+        "data.schedule": [
+            {"name": f"s{number}", **length, "lr_multiplier": [1.0, 1.0], "shares": shares}
+            for number, length in enumerate(lengths)
+        ]
+    }
+
+
 CASES = {
     "no length": Case(
         {"training.steps": None},
@@ -187,11 +198,59 @@ CASES = {
         ["source stdlib_code is named twice"],
         {"data.sources.1.name": "other"},
     ),
-    "a share too small": Case(
-        {"data.sources.1.weight": 0.0001},
-        [("data.sources.1.weight",)],
-        ["less than one sample in 4096", "at least 0.000197"],
-        {"data.sources.1.weight": 0.0002},
+    "a stage without a length": Case(
+        {"data.schedule": [{"name": "warm", "lr_multiplier": [1.0, 1.0], "shares": {"stdlib_code": [1.0, 1.0]}}]},
+        [("data.schedule.0.steps", "data.schedule.0.tokens", "data.schedule.0.fraction")],
+        ["stage warm has no length; give it one of steps: N, tokens: N and fraction: 0.5"],
+        stages({"steps": 200}),
+    ),
+    "a stage of two lengths": Case(
+        stages({"steps": 200, "fraction": 1.0}),
+        [("data.schedule.0.steps", "data.schedule.0.fraction")],
+        ["stage s0 has steps and fraction"],
+        stages({"fraction": 1.0}),
+    ),
+    "stages of fixed length that are too long": Case(
+        {**stages({"steps": 150}, {"tokens": 100_000}, {"fraction": 1.0}), "training.steps": 198},
+        [("training.steps", "training.tokens", "data.schedule.0.steps", "data.schedule.1.tokens")],
+        ["of fixed length have 199 steps, the run has 198; type training.steps=200 or more"],
+        stages({"steps": 150}, {"tokens": 100_000}, {"fraction": 1.0}),
+    ),
+    "stages of fixed length that are too short": Case(
+        stages({"steps": 150}, {"tokens": 100_000}),
+        [("training.steps", "training.tokens", "data.schedule.0.steps", "data.schedule.1.tokens")],
+        ["the stages have 199 steps, the run has 200; type training.steps=199, or fraction: 1.0 instead"],
+        stages({"steps": 150}, {"tokens": 100_353}),
+    ),
+    "a fraction of nothing": Case(
+        stages({"steps": 200}, {"fraction": 1.0}),
+        [("training.steps", "training.tokens", "data.schedule.1.fraction")],
+        ["stage s1 has 1 of the steps that stages of fixed length leave", "none of 200; type training.steps=201"],
+        stages({"steps": 199}, {"fraction": 1.0}),
+    ),
+    "a stage of less than a step": Case(
+        stages({"fraction": 0.002}, {"fraction": 0.998}),
+        [("training.steps", "training.tokens", "data.schedule.0.fraction")],
+        ["stage s0 has 0.002 of 200 steps, which is none; give it at least 0.005"],
+        stages({"fraction": 0.005}, {"fraction": 0.995}),
+    ),
+    "a stage named twice": Case(
+        {"data.schedule": [*stages({"steps": 50})["data.schedule"], *stages({"steps": 150})["data.schedule"]]},
+        [("data.schedule",)],
+        ["stage s0 is named twice"],
+        stages({"steps": 50}, {"steps": 150}),
+    ),
+    "too many epochs in a schedule": Case(
+        {**stages({"steps": 100}, {"fraction": 1.0}), "data.max_epochs": 4.0},
+        [("training.steps", "training.tokens", "data.schedule", "data.max_epochs")],
+        ["409,600 are needed: 4.1 epochs, at most 4", "a smaller share in data.schedule, or data.max_epochs=4.1"],
+        {**stages({"steps": 100}, {"fraction": 1.0}), "data.max_epochs": 4.1},
+    ),
+    "too many epochs of one source": Case(
+        {"data.max_epochs": 3.5, "data.sources.0.max_epochs": 3.0},
+        [("training.steps", "training.tokens", "data.sources.0.weight", "data.sources.0.max_epochs")],
+        ["at most 3 are allowed", "or data.sources.0.max_epochs=3.3"],
+        {"data.max_epochs": 3.0, "data.sources.0.max_epochs": 3.3},
     ),
     "stages of half a run": Case(
         {"data.schedule": [{**STAGE, "fraction": 0.5, "shares": {"stdlib_code": [1.0, 1.0]}}]},
@@ -514,6 +573,7 @@ NOTES: dict[str, tuple[dict[str, Any], str]] = {
         "microbatches",
     ),
     "float8 in eager mode": ({**HARDWARE, "cluster.compile": False}, "float8"),
+    "a source that no stage reads": (stages({"fraction": 1.0}), "shares"),
 }
 
 

@@ -33,7 +33,7 @@ def as_document(document: Document | Sequence[int]) -> Document:
 
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Built]:
-    """Write documents (or lists of ids; the end-of-document id 0 is added) as source "web", split "train"."""
+    """Write documents (or lists of ids; the end-of-document id 0 is added) as one source, split "train"."""
 
     def make(
         documents: Sequence[Document | Sequence[int]],
@@ -41,13 +41,14 @@ def make_dataset(tmp_path: Path) -> Callable[..., Built]:
         max_bytes: int = 10**6,
         chunk_bytes: int = 4096,
         name: str = "made",
+        source: str = "web",
     ) -> Built:
         folder = tmp_path / name
         with ShardWriter(
-            folder, "web", "train", vocab_size=vocab_size, eod_id=0, max_bytes=max_bytes, chunk_bytes=chunk_bytes
+            folder, source, "train", vocab_size=vocab_size, eod_id=0, max_bytes=max_bytes, chunk_bytes=chunk_bytes
         ) as writer:
             for number, document in enumerate(documents):
-                writer.write(as_document(document), info(f"d{number}"))
+                writer.write(as_document(document), info(f"d{number}", source))
         empty = hashlib.sha256(b"{}").hexdigest()
         manifest = Manifest(
             dataset=name,
@@ -61,7 +62,7 @@ def make_dataset(tmp_path: Path) -> Callable[..., Built]:
                 tokenizer_file="tokenizer.json",
                 tokenizer_sha256=empty,
             ),
-            sources=(Source(name="web", description="", modality="text"),),
+            sources=(Source(name=source, description="", modality="text"),),
             shards=tuple(writer.shards),
             unigram_entropy_nats=1.0,
             codecs={},

@@ -1,4 +1,6 @@
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -7,11 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmhydra.data.datasets import DataError
+from mmhydra.data.packing import sequences as module
 from mmhydra.data.packing.atoms import largest_unit
 from mmhydra.data.packing.pack import DOCUMENT, LENGTH, OFFSET, OPENER, first_fit, pack
-from mmhydra.data.packing.sequences import IGNORE_INDEX, PackedSequences
-from mmhydra.data.shards.document import NO_OPENER
+from mmhydra.data.packing.sequences import IGNORE_INDEX, Batch, PackedSequences
+from mmhydra.data.shards.document import NO_OPENER, text_document
+from mmhydra.data.shards.index import SEGMENTS_SUFFIX
 from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk, ChunkFault
 
 NO = IGNORE_INDEX
 
@@ -21,9 +26,14 @@ def packed(made, seq_len):
     return PackedSequences(shards, pack(shards, seq_len), eod_id=0)
 
 
+def pieces_of(found):
+    """(document, offset, length, opener) of the pieces of each sequence."""
+    edges = found.pack.edges
+    return [found.pack.pieces[low:high].tolist() for low, high in pairwise(edges)]
+
+
 def pieces(made, seq_len):
-    found = packed(made, seq_len).pack
-    return [found.pieces[low:high].tolist() for low, high in zip(found.edges[:-1], found.edges[1:], strict=True)]
+    return pieces_of(packed(made, seq_len))
 
 
 def cuts(make_dataset, document, seq_len):
@@ -54,7 +64,7 @@ def test_a_sequence_by_hand(make_dataset):
     assert inputs == [90, 6, 7, 8, 0, 0, 0]
     assert labels == [6, 7, 8, 0, NO, NO, NO]
     assert positions == [0, 1, 2, 3, 0, 1, 2]
-    assert all(rows.dtype == np.int64 for rows in found[0])
+    assert all(rows.dtype == np.int32 for rows in found[0])
     assert found.pack.padding_share == pytest.approx(1 - 14 / 21)
 
 
@@ -115,8 +125,9 @@ def test_index_outside(make_dataset):
     found = packed(make_dataset([[1, 2], [3]]), 2)
     assert len(found) == 2
     for k in (-1, 2):
-        with pytest.raises(IndexError, match=f"sequence {k} of web/train: has 2"):
-            found[k]
+        for ask in (found.__getitem__, found.describe, found.chunks_of, found.shard_of):
+            with pytest.raises(IndexError, match=f"sequence {k} of web/train: has 2"):
+                ask(k)
 
 
 def may_cut(document, place):
@@ -144,7 +155,7 @@ def may_cut(document, place):
     return True, opener
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(corpus=st.lists(documents(), min_size=1, max_size=9), data=st.data())
 def test_every_pair_once_and_nothing_crosses(make_dataset, corpus, data):
     least = max(largest_unit(document) for document in corpus)
@@ -188,6 +199,163 @@ def test_every_pair_once_and_nothing_crosses(make_dataset, corpus, data):
             room = seq_len - (piece[OPENER] >= 0) - piece[LENGTH]
             later = piece[OFFSET] + piece[LENGTH] + np.arange(1, room + 1)
             assert not any(may_cut(document, int(place))[0] for place in later if place < len(document.ids) - 1)
+
+
+def plain_sample(corpus, pieces, seq_len):
+    """The rows of a sequence, position by position, in the words of its definition."""
+    rows = []
+    for document, offset, length, opener in pieces:
+        ids = corpus[document].ids.tolist()
+        loss = [segment.loss for segment in corpus[document].segments for _ in range(segment.length)]
+        pairs = [(opener, offset)] if opener >= 0 else []  # input, and where its label is
+        pairs += [(ids[place], place + 1) for place in range(offset, offset + length)]
+        rows += [(here, ids[label] if loss[label] else NO, at) for at, (here, label) in enumerate(pairs)]
+    return rows + [(0, NO, at) for at in range(seq_len - len(rows))]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(corpus=st.lists(documents(), min_size=1, max_size=12), data=st.data())
+def test_sequences_are_those_of_a_slow_and_simple_reader(make_dataset, corpus, data):
+    if not any(len(document.ids) > 1 for document in corpus):
+        return
+    least = max(largest_unit(document) for document in corpus)
+    seq_len = data.draw(st.integers(least, least + 60))
+    made = make_dataset(
+        corpus,
+        vocab_size=data.draw(st.sampled_from([100, 10**5])),
+        max_bytes=data.draw(st.sampled_from([4096, 10**6])),
+        chunk_bytes=data.draw(st.sampled_from([3, 16, 100, 512, 10**6])),
+    )
+    found = packed(made, seq_len)
+    batch = Batch.empty(2, seq_len)
+    for k, rows in enumerate(pieces_of(found)):
+        for array in batch:
+            array[:] = 77
+        found.fill(k, *(array[1] for array in batch))
+        assert list(zip(*(array[1].tolist() for array in batch), strict=True)) == plain_sample(corpus, rows, seq_len)
+        assert all((array[0] == 77).all() for array in batch)
+
+
+def test_many_short_pieces_and_many_parts_without_loss(make_dataset):
+    draw = np.random.default_rng(5)
+    short = [text_document(draw.integers(1, 90, draw.integers(0, 9)), 0) for _ in range(900)]
+    striped = mixed_document(*(("text", int(draw.integers(1, 6)), 1, bool(loss)) for loss in draw.integers(0, 2, 400)))
+    corpus = [*short[:450], striped, *short[450:]]
+    for chunk_bytes in (4096, 10**6):
+        found = packed(make_dataset(corpus, chunk_bytes=chunk_bytes, max_bytes=10**7), 512)
+        sizes = [len(rows) for rows in pieces_of(found)]
+        assert max(sizes) > 60
+        for k, rows in enumerate(pieces_of(found)):
+            assert list(zip(*(row.tolist() for row in found[k]), strict=True)) == plain_sample(corpus, rows, 512)
+
+
+@pytest.mark.parametrize(("vocab_size", "chunk_bytes"), [(100, 1000), (10**5, 1000), (100, 1001), (10**5, 1003)])
+def test_just_the_sequences_that_need_a_chunk_fail_when_it_is_damaged(make_dataset, vocab_size, chunk_bytes):
+    draw = np.random.default_rng(1)
+    documents = [draw.integers(1, 90, size).tolist() for size in draw.integers(1, 300, 14)]
+    made = make_dataset(documents, vocab_size=vocab_size, chunk_bytes=chunk_bytes, max_bytes=9_000)
+    whole = packed(made, 64)
+    needed = [whole.chunks_of(k) for k in range(len(whole))]
+    assert len({shard for chunks in needed for shard, _ in chunks}) > 2
+    num_needed = 0
+    for shard in made.manifest.shards:
+        path = made.folder / shard.path
+        content = path.read_bytes()
+        for chunk in range(-(-len(content) // chunk_bytes)):
+            place = min((chunk + 1) * chunk_bytes, len(content)) - 1
+            path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+            damaged = PackedSequences(TokenShards(made.folder, made.manifest, "web", "train"), whole.pack, 0)
+            for k, chunks in enumerate(needed):
+                if (shard.path, chunk) in chunks:
+                    with pytest.raises(ChunkFault) as caught:
+                        damaged[k]
+                    bad = caught.value.bad
+                    assert bad[:3] == ("made", shard.path, chunk)
+                    pieces = whole.describe(k)
+                    assert any(bad.first_document <= piece.document < bad.last_document for piece in pieces)
+                    num_needed += 1
+                else:
+                    np.testing.assert_array_equal(damaged[k], whole[k])
+        path.write_bytes(content)
+    assert num_needed == sum(map(len, needed))
+
+
+def test_a_shard_without_its_tables_hurts_only_sequences_with_a_piece_in_it(make_dataset):
+    made = make_dataset([[1] * length for length in [20, 5, 9, 30, 2, 7, 11, 25] * 6], max_bytes=20_000)
+    whole = packed(made, 40)
+    lost = made.manifest.shards[1].path
+    (made.folder / (lost + SEGMENTS_SUFFIX)).unlink()
+    broken = PackedSequences(TokenShards(made.folder, made.manifest, "web", "train"), whole.pack, 0)
+    shards_of = [{piece.shard for piece in broken.describe(k)} for k in range(len(broken))]
+    touching = [lost in shards for shards in shards_of]
+    # Some sequence begins in the shard before and has a piece in this one: its chunk group has others that do not.
+    assert any(touches and broken.shard_of(k) != lost for k, touches in enumerate(touching))
+    assert not all(touching)
+    for k, touches in enumerate(touching):
+        if not touches:
+            np.testing.assert_array_equal(broken[k], whole[k])
+            continue
+        for ask in (broken.__getitem__, broken.chunks_of):
+            with pytest.raises(ChunkFault) as caught:
+                ask(k)
+            assert caught.value.bad[1:3] == (lost, WHOLE_SHARD)
+
+
+@pytest.mark.parametrize(("window_chunks", "num_kept"), [(1, 32), (16, 32), (18, 36)])
+def test_the_plans_of_two_windows_are_kept(make_dataset, monkeypatch, window_chunks, num_kept):
+    draw = np.random.default_rng(2)
+    made = make_dataset([draw.integers(1, 90, size).tolist() for size in draw.integers(1, 60, 400)], max_bytes=60_000)
+    whole = packed(made, 64).pack
+    found = PackedSequences(TokenShards(made.folder, made.manifest, "web", "train"), whole, 0, window_chunks)
+    firsts = whole.groups[:-1].tolist()
+    assert len(firsts) > num_kept
+    for first in firsts:
+        found[first]
+    made_again = []
+    make = module.make_plan
+    monkeypatch.setattr(module, "make_plan", lambda *arguments: made_again.append(1) or make(*arguments))
+    for first in firsts[-num_kept:]:
+        found[first]
+    assert made_again == []
+    found[firsts[-num_kept - 1]]
+    assert made_again == [1]
+
+
+def test_a_plan_that_failed_for_a_store_that_did_not_answer_is_made_again(make_dataset, monkeypatch):
+    made = make_dataset(
+        [[1] * length for length in [20, 5, 9, 30, 2, 7, 11, 25] * 6], max_bytes=20_000, chunk_bytes=10**6
+    )
+    whole = packed(made, 40)
+    found = PackedSequences(TokenShards(made.folder, made.manifest, "web", "train"), whole.pack, 0)
+    expected = [whole[k] for k in range(2)]
+    make, planned = module.make_plan, []
+
+    def first_without_answer(shards, index, first, last):
+        planned.append((first, last))
+        if len(planned) == 1:
+            raise ChunkFault(BadChunk("made", "shards/x.tar", WHOLE_SHARD, "no answer", 0, 9), "x", passing=True)
+        return make(shards, index, first, last)
+
+    monkeypatch.setattr(module, "make_plan", first_without_answer)
+    for k in (0, 1, 0):
+        np.testing.assert_array_equal(found[k], expected[k])
+    group = tuple(whole.pack.groups[:2].tolist())
+    assert group[1] > 1
+    assert planned == [group, (0, 1), group]  # the sequence alone needs less of the store
+
+
+def test_threads_read_what_one_reads(make_dataset):
+    draw = np.random.default_rng(2)
+    made = make_dataset([draw.integers(1, 90, size).tolist() for size in draw.integers(1, 60, 400)], max_bytes=60_000)
+    found = packed(made, 64)
+    assert len(found.pack.totals) > 40  # chunk groups: more than plans are kept for
+    order = draw.permutation(np.repeat(np.arange(len(found)), 4)).tolist()
+    with ThreadPoolExecutor(4) as pool:
+        samples = list(pool.map(found.__getitem__, order))
+    alone = packed(made, 64)
+    expected = [alone[k] for k in range(len(alone))]
+    for k, sample in zip(order, samples, strict=True):
+        np.testing.assert_array_equal(sample, expected[k])
 
 
 def plain_first_fit(needs, seq_len, max_open):
@@ -235,7 +403,7 @@ def test_sequences_follow_the_documents(make_dataset):
 @pytest.mark.parametrize("num_documents", [2, 160])
 def test_a_sequence_of_8192_takes_well_under_a_millisecond(make_dataset, num_documents):
     length = 8192 // num_documents
-    made = make_dataset([[1] * length] * (num_documents * 8), max_bytes=10**9)
+    made = make_dataset([[1] * length] * (num_documents * 8), max_bytes=10**9, chunk_bytes=10**6)
     found = packed(made, 8192)
     assert len(found) == 8
     for k in range(8):

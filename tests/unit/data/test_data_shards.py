@@ -1,5 +1,5 @@
 import io
-import pickle
+import os
 import resource
 import subprocess
 import sys
@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmhydra.data.shards.document import NO_OPENER, Document, Segment, text_document
-from mmhydra.data.shards.index import ShardError, scan
+from mmhydra.data.shards.index import from_npy, npy, scan
 from mmhydra.data.shards.manifest import ManifestError
-from mmhydra.data.shards.reader import TokenShards
+from mmhydra.data.shards.reader import TokenShards, check_sizes
 from mmhydra.data.shards.writer import DocumentInfo, ShardWriter
+from mmhydra.data.storage.access import Access
+from mmhydra.data.storage.faults import WHOLE_SHARD, BadChunk, ChunkFault, ShardError
 
 TEXTS = [[1, 2, 3], [4], [], [5, 6], [7, 8, 9, 10], [11] * 40]
 MIXED = mixed_document(("text", 3), *marked("audio", 8, 2), ("text", 2, 1, False))
@@ -181,27 +183,33 @@ def test_documents_know_their_shards(made):
     assert [shards.shard_of_document(number) for number in range(len(expected))] == expected
 
 
-def test_pickle_carries_no_data(make_dataset):
-    shards = open_shards(make_dataset([[1] * 50_000]))
-    shards.ids(0)
-    pickled = pickle.dumps(shards)
-    assert len(pickled) < 10_000
-    assert pickle.loads(pickled).ids(0, 49_999, 2).tolist() == [1, 0]
-
-
-def test_missing_shard(made):
-    path = made.folder / made.manifest.shards[1].path
+def test_a_missing_shard_is_named_when_it_is_read_and_when_sizes_are_looked_at(made):
+    shard = made.manifest.shards[1]
+    path = made.folder / shard.path
+    shards = open_shards(made)
     path.unlink()
-    with pytest.raises(ShardError, match=rf"{path} cannot be opened \(No such file"):
-        open_shards(made)
+    with pytest.raises(ChunkFault, match=rf"{path} cannot be opened \(No such file.*rm -r {made.folder}") as caught:
+        shards.ids(made.manifest.shards[0].num_documents)
+    assert caught.value.bad[:3] == ("made", shard.path, 0)
+    assert caught.value.exit_code == 2
+    with pytest.raises(ShardError, match=rf"{path} cannot be opened \(No such file.*rm -r"):
+        check_sizes(made.folder, made.manifest)
+    check_sizes(made.folder, made.manifest, sources=["another"])
 
 
-def test_truncated_shard(made):
-    shard = made.manifest.shards[0]
+def test_a_truncated_shard_is_named_when_it_is_read_and_when_sizes_are_looked_at(make_dataset):
+    made = make_dataset([[1] * 3000, [2] * 3000], chunk_bytes=4096)
+    (shard,) = made.manifest.shards
     with (made.folder / shard.path).open("r+b") as file:
         file.truncate(5000)
-    with pytest.raises(ShardError, match=f"has 5000 bytes, the manifest says {shard.size_bytes}.*rm -r"):
-        open_shards(made)
+    said = f"has 5000 bytes, the manifest says {shard.size_bytes}.*rm -r"
+    with pytest.raises(ShardError, match=said):
+        check_sizes(made.folder, made.manifest)
+    shards = open_shards(made)
+    assert shards.ids(0, 0, 100).tolist() == [1] * 100  # chunk 0 is whole
+    with pytest.raises(ChunkFault, match=said) as caught:
+        shards.ids(1)
+    assert caught.value.bad.chunk == 2
 
 
 def test_missing_split(made):
@@ -220,21 +228,25 @@ def test_a_damaged_chunk_is_found_when_it_is_read(make_dataset):
     assert shards.ids(0, 0, 100).tolist() == [1] * 100
     assert shards.ids(2).tolist() == [3] * 3000 + [0]
     for _ in range(2):  # it is not forgotten
-        with pytest.raises(ShardError) as caught:
+        with pytest.raises(ChunkFault) as caught:
             shards.ids(1)
-        for text in (f"shard {path} is damaged", "chunk 2, bytes 8192 to 12287", f"rm -r {made.folder}"):
+        said = "it has another hash than when it was written"
+        assert caught.value.bad == BadChunk("made", shard.path, 2, said, 1, 2)
+        for text in (f"shard {path}, chunk 2 (bytes 8192 to 12287) of dataset made", said, f"rm -r {made.folder}"):
             assert text in str(caught.value)
 
 
-def test_a_chunk_is_hashed_once(make_dataset):
+def test_what_was_verified_is_what_is_used(make_dataset):
     made = make_dataset([[1] * 3000], chunk_bytes=4096)
     shards = open_shards(made)
     shards.ids(0)
     path = made.folder / made.manifest.shards[0].path
-    with path.open("r+b") as file:  # the map shows it
+    with path.open("r+b") as file:
         file.seek(3000)
         file.write(b"\7\0")
-    assert shards.ids(0).tolist().count(7) == 1
+    assert shards.ids(0).tolist() == [1] * 3000 + [0]
+    with pytest.raises(ChunkFault, match="chunk 0"):
+        open_shards(made).ids(0)
 
 
 @pytest.mark.parametrize("suffix", [".idx.npy", ".seg.npy", ".chunks.npy"])
@@ -352,11 +364,80 @@ def test_memory_does_not_hold_the_shard(tmp_path):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30e3  # kB
 
 
-def test_open_files_may_be_many(made):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-        open_shards(made)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def test_no_file_stays_open(made):
+    shards = open_shards(made)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(shards.num_documents):
+        shards.ids(number)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(corpus=st.lists(documents(), min_size=1, max_size=9), chunk_bytes=st.sampled_from([1, 100, 512]), data=st.data())
+def test_chunks_of_are_just_those_that_reading_takes(make_dataset, corpus, chunk_bytes, data):
+    made = make_dataset(corpus, max_bytes=4096, chunk_bytes=chunk_bytes)
+    rows = []
+    for number, document in enumerate(corpus):
+        offset = data.draw(st.integers(0, len(document.ids)))
+        rows.append((number, offset, data.draw(st.integers(0, len(document.ids) - offset))))
+    columns = np.array(data.draw(st.permutations(rows)), np.int64).T
+    shards = open_shards(made)
+    wanted = shards.chunks_of(*columns)
+    access = Access.local()
+    reading = TokenShards(made.folder, made.manifest, "web", "train", access)
+    reading.read(*columns)
+    by_digest = {shard.sidecars_xxh3: shard.path for shard in made.manifest.shards}
+    read = {(by_digest[digest], chunk) for digest, chunk in access.memory.keys() if chunk >= 0}  # noqa: SIM118
+    assert read == wanted
+    assert {path for path, _ in wanted} <= {shards.shard_of_document(number) for number in columns[0].tolist()}
+    before = access.counters.store_reads
+    reading.warm(wanted)
+    assert access.counters.store_reads == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_documents": 3}, "the manifest lies: it says 3 documents, where there are 2"),
+        ({"num_tokens": 5}, "the manifest lies: it says 5 tokens, where there are 6002"),
+        ({"size_bytes": 4096}, "the manifest lies: it says 1 chunks of 4096 bytes, where there are 5"),
+        ({"chunk_bytes": 8192}, "the manifest lies: it says 3 chunks of 8192 bytes, where there are 5"),
+        ({"sidecars_xxh3": "0" * 32}, r"the files beside it \(.idx.npy, .seg.npy, .chunks.npy\) are not those"),
+    ],
+)
+def test_a_manifest_that_lies_is_named(make_dataset, change, message):
+    made = make_dataset([[1] * 3000, [2] * 3000], chunk_bytes=4096)
+    (shard,) = made.manifest.shards
+    manifest = made.manifest.model_copy(update={"shards": (shard.model_copy(update=change),)})
+    with pytest.raises(ChunkFault, match=message) as caught:
+        TokenShards(made.folder, manifest, "web", "train").ids(0)
+    assert caught.value.bad[:3] == ("made", shard.path, WHOLE_SHARD)
+    assert caught.value.bad.reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6).reshape(3, 2),
+        np.asfortranarray(np.arange(15).reshape(3, 5)),
+        np.zeros((0, 2), np.int64),
+        np.array([7], np.uint64),
+        np.array([True, False]),
+        np.array(5, np.uint16),
+    ],
+)
+def test_arrays_are_read_back_without_compiling_python(array):
+    content = np.frombuffer(b"before" + npy(array) + b"behind", np.uint8)
+    found, end = from_npy(content, 6)
+    assert content[end:].tobytes() == b"behind"
+    assert found.dtype == array.dtype
+    assert np.array_equal(found, array)
+    assert found.flags.f_contiguous == array.flags.f_contiguous
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x93NUMPY\x01\x00\x10", npy(np.arange(9))[:-1], npy(np.array(["x"])), b"x" * 200]
+)
+def test_what_is_no_array_of_numbers_is_refused(content):
+    with pytest.raises(ValueError, match="a file beside it"):
+        from_npy(np.frombuffer(content, np.uint8), 0)

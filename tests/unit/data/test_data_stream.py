@@ -1,240 +1,231 @@
+import tracemalloc
 from collections import Counter
-from itertools import pairwise
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 
 import numpy as np
 import pytest
+from fake_packs import fake_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmhydra.data.packing.sequences import Sample
+from mmhydra.data.stream import order as order_module
+from mmhydra.data.stream import stream as stream_module
 from mmhydra.data.stream.mixture import BLOCK, Mixture
-from mmhydra.data.stream.permutation import derive_key, permute
-from mmhydra.data.stream.stream import SampleRef, Stream, batch_slice
+from mmhydra.data.stream.stream import SampleRef, Stream, StreamSource, batch_slice
 from mmhydra.errors import UserError
 
-
-class FakeSequences:
-    """Sequences whose ids name the source and the sequence."""
-
-    def __init__(self, code, length, seq_len=3):
-        self.code, self.length, self.seq_len = code, length, seq_len
-
-    def __len__(self):
-        return self.length
-
-    def __getitem__(self, k):
-        assert 0 <= k < self.length
-        row = np.full(self.seq_len, self.code * 10**6 + k)
-        return Sample(row, row + 1, np.arange(self.seq_len))
+SIZES = {"a": (90, 110, 100, 200, 500), "b": (299, 1), "c": (3, 4)}
+WEIGHTS = {"a": 0.7, "b": 0.2, "c": 0.1}
 
 
-def make_stream(seed=7, weights=(0.7, 0.2, 0.1), lengths=(1000, 300, 7)):
-    sources = [
-        (name, FakeSequences(code, length), weight)
-        for code, (name, length, weight) in enumerate(zip("abc", lengths, weights, strict=False))
-    ]
-    return Stream(sources, seed)
+def make_stream(seed=7, sizes=SIZES, weights=WEIGHTS, shuffle=True, window_chunks=2, seq_len=16):
+    sources = [StreamSource(name, fake_source(groups, seq_len)) for name, groups in sizes.items()]
+    mixture = Mixture.constant(
+        {name: Fraction(str(weights[name])) for name in sizes}, {name: Fraction(9) for name in sizes}, seed, shuffle
+    )
+    return Stream(sources, mixture, seed, shuffle, window_chunks)
 
 
-@settings(deadline=None)
-@given(st.integers(1, 3000), st.integers(0, 2**64 - 1))
-def test_permute_is_a_bijection(size, key):
-    images = permute(np.arange(size), size, key)
-    np.testing.assert_array_equal(np.sort(images), np.arange(size))
+def refs(stream, first, last):
+    """The samples [first, last) as SampleRef."""
+    located = stream.locate_many(first, last)
+    names = [stream.names[number] for number in located.source.tolist()]
+    return [SampleRef(*row) for row in zip(names, located.epoch.tolist(), located.sequence.tolist(), strict=True)]
 
 
-@settings(deadline=None)
-@given(st.integers(1, 2**62), st.integers(0, 2**64 - 1), st.data())
-def test_permute_is_the_same_for_integers_and_arrays(size, key, data):
-    index = data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=5))
-    images = [permute(i, size, key) for i in index]
-    assert all(0 <= image < size for image in images)
-    assert permute(np.array(index), size, key).tolist() == images
+@pytest.fixture(scope="module")
+def first_samples():
+    return refs(make_stream(), 0, 9000)
 
 
-def test_permute_shapes_and_bounds():
-    assert permute(np.arange(6).reshape(2, 3), 6, 1).shape == (2, 3)
-    assert permute(np.array([], dtype=np.int64), 6, 1).shape == (0,)
-    for index in (-1, 6, np.array([0, 6]), np.array([-1])):
-        with pytest.raises(IndexError, match="not in"):
-            permute(index, 6, 1)
-    with pytest.raises(IndexError):
-        permute(0, 0, 1)
-
-
-@pytest.mark.parametrize("size", [2, 3, 5, 6, 12])
-def test_permute_is_even_over_keys(size):
-    """Every index goes everywhere equally often: chi-square over the whole table, 6 standard deviations."""
-    trials = 4000
-    table = np.zeros((size, size))
-    for key in range(trials):
-        table[np.arange(size), permute(np.arange(size), size, derive_key(key, "test"))] += 1
-    expected = trials / size
-    chi2 = ((table - expected) ** 2 / expected).sum()
-    freedom = (size - 1) ** 2
-    assert chi2 < freedom + 6 * np.sqrt(2 * freedom)
-
-
-def test_permute_leaves_no_order():
-    size = 10_000
-    images = permute(np.arange(size), size, 3)
-    limit = 5 / np.sqrt(size)
-    assert abs(np.corrcoef(np.arange(size), images)[0, 1]) < limit
-    for lag in (1, 2, 64, 100):
-        assert abs(np.corrcoef(images[:-lag], images[lag:])[0, 1]) < limit
-    assert abs(np.corrcoef(images, permute(np.arange(size), size, 4))[0, 1]) < limit
-
-
-def test_keys_differ_by_part_and_place():
-    keys = {derive_key(*parts) for parts in [(1, 2), (2, 1), (1,), (1, "2"), (1, 2, 0), (0, 1, 2), ("a", 1), ("b", 1)]}
-    assert len(keys) == 8
+PLACES = (0, 1, 4095, 4096, 10**9)
 
 
 def test_stream_is_pinned():
-    # Old runs are resumed by n alone: these values may never change.
+    # Runs resume by n alone: these may change only together with ALGORITHM.
     stream = make_stream()
-    assert [stream.locate(n) for n in (0, 1, 4095, 4096, 10**9)] == [
-        ("c", 12, 3),
-        ("a", 0, 393),
-        ("a", 0, 905),
-        ("b", 3, 256),
-        ("a", 699999, 202),
+    assert [tuple(stream.locate(n)) for n in PLACES] == [
+        ("c", 0, 4),
+        ("c", 0, 1),
+        ("b", 2, 255),
+        ("c", 58, 5),
+        ("a", 700000, 806),
     ]
 
 
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 500), min_size=1, max_size=8), st.integers(0, 10**6))
-def test_counts_are_exact_to_one_sample_and_never_fall(weights, num_blocks):
-    names = [f"s{number}" for number in range(len(weights))]
-    mixture = Mixture(dict(zip(names, weights, strict=True)), seed=0)
-    before, after = mixture.counts(num_blocks), mixture.counts(num_blocks + 1)
-    assert sum(before.values()) == num_blocks * BLOCK
-    for name, weight in zip(names, weights, strict=True):
-        assert abs(before[name] * sum(weights) - num_blocks * BLOCK * weight) <= sum(weights)
-        assert after[name] >= before[name]
-
-
-def test_shares_at_the_lower_limit_never_fall():
-    smallest = {f"s{number}": 1 for number in range(BLOCK)}
-    counts = Mixture(smallest, seed=0).counts(3)
-    assert set(counts.values()) == {3}
-    odd = Mixture({"a": 1.0003, **{f"s{number}": 1.0001 for number in range(4000)}}, seed=0)
-    series = [odd.counts(blocks) for blocks in range(60)]
-    assert all(late[name] >= early[name] for early, late in pairwise(series) for name in early)
-
-
-@settings(max_examples=15, deadline=None)
-@given(
-    st.lists(st.sampled_from([0.004, 0.05, 0.1, 0.3, 1.0, 2.5]), min_size=1, max_size=5),
-    st.integers(-5, 2**70),
-    st.sampled_from([0, 1, 1000]),
-    st.booleans(),
-)
-def test_draws_of_a_block_are_the_quota_each_once(weights, seed, block, shuffle):
-    mixture = Mixture({f"s{number}": weight for number, weight in enumerate(weights)}, seed, shuffle)
-    draws = [mixture.draw(n) for n in range(block * BLOCK, (block + 1) * BLOCK)]
-    low, high = mixture.counts(block), mixture.counts(block + 1)
-    expected = [(name, count) for name in mixture.names for count in range(low[name], high[name])]
-    assert sorted(draws) == sorted(expected)
-
-
-def test_decimal_weights_are_exact():
-    counts = Mixture({"a": 0.7, "b": 0.2, "c": 0.1}, seed=0).counts(10**15)
-    assert counts == {"a": 7 * 4096 * 10**14, "b": 2 * 4096 * 10**14, "c": 4096 * 10**14}
-
-
 def test_each_epoch_of_each_source_is_a_permutation():
-    stream = make_stream()
-    seen = Counter()
-    for n in range(3 * BLOCK):
-        seen[stream.locate(n)] += 1
+    seen = Counter(refs(make_stream(), 0, 3 * BLOCK))
     assert set(seen.values()) == {1}
-    for name, length in zip("abc", (1000, 300, 7), strict=True):
+    for name, groups in SIZES.items():
         epochs = Counter(ref.epoch for ref in seen if ref.source == name)
         # The counts go up block by block, so all but the last epoch are whole.
         for epoch in range(max(epochs)):
-            assert {r.sequence for r in seen if r.source == name and r.epoch == epoch} == set(range(length))
+            assert {r.sequence for r in seen if r.source == name and r.epoch == epoch} == set(range(sum(groups)))
     assert len({r.epoch for r in seen if r.source == "c"}) > 100
 
 
-def order_of(stream, name, epoch, draws):
-    return [r.sequence for r in map(stream.locate, range(draws)) if (r.source, r.epoch) == (name, epoch)]
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**12), st.integers(0, 1200), st.integers(0, 1200))
+def test_any_stretch_is_the_uninterrupted_stream(start, before, length):
+    used, fresh = make_stream(), make_stream()
+    whole = refs(used, start, start + before + length)  # the first stream has already given these
+    assert refs(fresh, start + before, start + before + length) == whole[before:]
+    if length:
+        assert fresh.locate(start + before) == whole[before]
+        assert used.locate(start + before + length - 1) == whole[-1]
+
+
+def test_stretches_of_any_length_are_the_same_samples():
+    stream = make_stream()
+    whole = refs(stream, 0, 3000)  # longer than what is kept together
+    for length in (1, 7, 64, 1000, 1024):
+        parts = [refs(stream, low, min(low + length, 3000)) for low in range(0, 3000, length)]
+        assert [ref for part in parts for ref in part] == whole
+    assert refs(stream, 5, 5) == []
+    for end in (7, 3000):  # kept for others, or not
+        with pytest.raises(ValueError, match="read-only"):
+            stream.locate_many(5, end).sequence[0] = 1
+
+
+def test_threads_locate_the_same_samples():
+    stream = make_stream()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(stream.locate, range(6000)))
+    assert found == refs(make_stream(), 0, 6000)
 
 
 def test_order_changes_with_seed_and_epoch():
-    one = Stream([("a", FakeSequences(0, 100), 1)], seed=1)
-    other = Stream([("a", FakeSequences(0, 100), 1)], seed=2)
-    orders = [order_of(one, "a", 0, BLOCK), order_of(one, "a", 1, BLOCK), order_of(other, "a", 0, BLOCK)]
+    sizes, weights = {"a": (100,)}, {"a": 1}
+
+    def order_of(seed, epoch):
+        stream = make_stream(seed, sizes, weights)
+        return [ref.sequence for ref in refs(stream, 0, BLOCK) if ref.epoch == epoch]
+
+    orders = [order_of(1, 0), order_of(1, 1), order_of(2, 0)]
     assert all(sorted(order) == list(range(100)) for order in orders)
     assert len({tuple(order) for order in orders}) == 3
     assert all(order != sorted(order) for order in orders)
 
 
 def test_sources_are_mixed_within_a_block():
-    sources = [make_stream().locate(n).source for n in range(BLOCK)]
+    sources = [ref.source for ref in refs(make_stream(), 0, BLOCK)]
     for start in range(0, BLOCK, 512):
-        share = sources[start : start + 512].count("a") / 512
-        assert abs(share - 0.7) < 0.12
+        assert abs(sources[start : start + 512].count("a") / 512 - 0.7) < 0.12
 
 
-def test_order_and_scale_of_the_sources_do_not_matter():
+def test_each_source_comes_window_by_window():
+    groups, window_chunks = (50,) * 200, 4
+    stream = make_stream(sizes={"a": groups, "b": groups}, weights={"a": 2, "b": 1}, window_chunks=window_chunks)
+    for source in "ab":
+        sequences = [ref.sequence for ref in refs(stream, 0, 12_000) if ref.source == source and ref.epoch == 0]
+        for start in range(0, len(sequences) - 200, 200):
+            chunks = {sequence // 50 for sequence in sequences[start : start + 200]}
+            assert len(chunks) == window_chunks
+            assert len(set(sequences[start : start + 200])) == 200
+
+
+def test_order_of_the_sources_does_not_matter():
     stream = make_stream()
-    turned = Stream(
-        [("c", FakeSequences(2, 7), 1), ("a", FakeSequences(0, 1000), 7), ("b", FakeSequences(1, 300), 2)],
-        seed=7,
-    )
-    places = [*range(500), 10**12]
-    assert [stream.locate(n) for n in places] == [turned.locate(n) for n in places]
-
-
-@settings(deadline=None)
-@given(st.integers(0, 10**12), st.integers(1, 50))
-def test_restart_at_n_is_the_uninterrupted_stream(start, ahead):
-    used, fresh = make_stream(), make_stream()
-    for n in range(start, start + ahead):  # the first stream has already given these
-        used.sample(n)
-    np.testing.assert_array_equal(used.sample(start + ahead).input_L, fresh.sample(start + ahead).input_L)
-    assert used.locate(start) == fresh.locate(start)
-
-
-def test_sample_is_the_located_sequence():
-    stream = make_stream()
-    indices = np.array([0, 5, 4097, 10**10])
-    batch = stream.samples(indices)
-    assert [rows.shape for rows in batch] == [(4, 3)] * 3
-    for n, inputs, labels in zip(indices.tolist(), batch.input_BL, batch.labels_BL, strict=True):
-        ref = stream.locate(n)
-        np.testing.assert_array_equal(inputs, np.full(3, "abc".index(ref.source) * 10**6 + ref.sequence))
-        np.testing.assert_array_equal(labels, inputs + 1)
-    np.testing.assert_array_equal(batch.positions_BL, [[0, 1, 2]] * 4)
+    turned = make_stream(sizes=dict(reversed(SIZES.items())), weights={name: 10 * w for name, w in WEIGHTS.items()})
+    assert [stream.locate(n) for n in (*range(500), 10**12)] == [turned.locate(n) for n in (*range(500), 10**12)]
 
 
 def test_without_shuffle_one_source_comes_in_order():
-    stream = Stream([("a", FakeSequences(0, 9), 2.0)], seed=3, shuffle=False)
+    stream = make_stream(3, {"a": (4, 5)}, {"a": 2.0}, shuffle=False)
     assert [stream.locate(n) for n in (0, 1, 8, 9, 5000)] == [SampleRef("a", n // 9, n % 9) for n in (0, 1, 8, 9, 5000)]
 
 
-@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf")])
-def test_weights_must_be_above_zero(weight):
-    with pytest.raises(UserError, match="weight of source b"):
-        make_stream(weights=(1, weight, 1))
+@pytest.mark.parametrize("n", [0, 1, 777, 1024, BLOCK - 1, BLOCK, BLOCK + 1, 9000])
+def test_counts_and_drawn_are_those_of_the_first_samples(n):
+    stream = make_stream()
+    seen = Counter((ref.source, ref.sequence) for ref in refs(stream, 0, n))
+    for name, groups in SIZES.items():
+        size = sum(groups)
+        assert stream.counts(n)[name] == sum(times for (source, _), times in seen.items() if source == name)
+        sequences = np.arange(size)[::-1]
+        assert stream.drawn(name, sequences, n).tolist() == [seen[name, sequence] for sequence in sequences.tolist()]
 
 
-def test_a_share_below_one_sample_a_block_is_refused_with_a_cure():
-    with pytest.raises(UserError, match=r"source b has 0\.0002.*at least 0\.000247 "):
-        make_stream(weights=(1, 0.0002))
-    make_stream(weights=(1, 0.000247))
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 9000), st.integers(0, 9000), st.sampled_from("abc"), st.data())
+def test_visits_are_all_samples_that_are_a_sequence(first_samples, first, last, source, data):
+    stream = make_stream()
+    sequence = data.draw(st.integers(0, sum(SIZES[source]) - 1))
+    found = [n for n, ref in enumerate(first_samples) if (ref.source, ref.sequence) == (source, sequence)]
+    assert stream.visits(source, sequence, first, last) == [n for n in found if first <= n < last]
+
+
+@pytest.mark.parametrize("scanned", [100, BLOCK, 10**6])
+def test_visits_of_a_small_source_are_found_by_going_through(first_samples, monkeypatch, scanned):
+    monkeypatch.setattr(stream_module, "_SCANNED", scanned)
+    stream = make_stream()
+    monkeypatch.setattr(stream.mixture, "find", None)
+    found = [n for n, ref in enumerate(first_samples) if (ref.source, ref.sequence) == ("c", 5)]
+    assert len(found) > 100
+    assert stream.visits("c", 5, 0, 9000) == found
+    assert stream.visits("c", 5, 101, 8001) == [n for n in found if 101 <= n < 8001]
+
+
+@pytest.mark.parametrize("length", [1, 5000, 100_000])
+def test_visits_far_away(length):
+    stream, start = make_stream(), 10**12 + 77
+    ref = next(ref for ref in refs(stream, start, start + 100) if ref.source == "b")
+    first = start + refs(stream, start, start + 100).index(ref)
+    (before,) = stream.visits("b", ref.sequence, first, first + 1)
+    assert before == first
+    following = stream.visits("b", ref.sequence, first + 1, first + 1 + length)
+    located = refs(stream, first + 1, first + 1 + length)
+    assert following == [first + 1 + at for at, one in enumerate(located) if one[::2] == ref[::2]]
+
+
+def test_a_start_at_a_billion_replays_nothing(monkeypatch):
+    orders, draws = [], []
+    real = order_module.EpochOrder
+    monkeypatch.setattr(order_module, "EpochOrder", lambda *args: orders.append(args[2:4]) or real(*args))
+    stream = make_stream(sizes={name: (10,) * 3000 for name in "abc"})
+    real_draws = stream.mixture.draws
+    monkeypatch.setattr(stream.mixture, "draws", lambda *ends: draws.append(ends[1] - ends[0]) or real_draws(*ends))
+    stream.locate(10**9)
+    # One order for each source, and less than a block of draws.
+    assert sorted(name for name, _ in orders) == ["a", "b", "c"]
+    assert sum(draws) <= BLOCK
+    before = len(orders), len(draws)
+    for n in range(10**9, 10**9 + 20):
+        stream.locate(n)
+    assert (len(orders), len(draws)) == before
+
+
+def test_ten_thousand_shards_cost_little():
+    source = StreamSource("a", fake_source((8,) * 160_000))  # 16 chunks each
+    mixture = Mixture.constant({"a": Fraction(1)}, {"a": Fraction(9)}, 1, True)
+    tracemalloc.start()
+    try:
+        stream = Stream([source], mixture, 1, True, 8)
+        kept, _ = tracemalloc.get_traced_memory()
+        stream.locate(10**9)
+        in_use, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 50_000  # nothing is prepared before it is needed
+    assert in_use < 10_000_000  # one epoch's order of groups
+    assert most < 40_000_000
 
 
 def test_wrong_sources_are_refused():
-    with pytest.raises(UserError, match="at least one source"):
-        Stream([], seed=0)
-    with pytest.raises(UserError, match="named twice"):
-        Stream([("a", FakeSequences(0, 5), 1), ("a", FakeSequences(0, 5), 1)], seed=0)
-    with pytest.raises(UserError, match=r"one seq_len, not \{'a': 3, 'b': 4\}"):
-        Stream([("a", FakeSequences(0, 5), 1), ("b", FakeSequences(0, 5, seq_len=4), 1)], seed=0)
+    mixture = Mixture.constant({"a": Fraction(1)}, {"a": Fraction(9)}, 0, True)
+    one = StreamSource("a", fake_source((5,)))
+    with pytest.raises(UserError, match="named twice: a, a"):
+        Stream([one, one], mixture, 0, True, 8)
+    with pytest.raises(UserError, match="the mixture is of a, the sources are a, b"):
+        Stream([one, StreamSource("b", fake_source((5,)))], mixture, 0, True, 8)
+    both = Mixture.constant({name: Fraction(1) for name in "ab"}, {name: Fraction(9) for name in "ab"}, 0, True)
+    with pytest.raises(UserError, match=r"one seq_len, not \{'a': 16, 'b': 4\}"):
+        Stream([one, StreamSource("b", fake_source((5,), seq_len=4))], both, 0, True, 8)
     with pytest.raises(IndexError, match="from 0"):
         make_stream().locate(-1)
+    with pytest.raises(IndexError, match="sequence 7 of source c, which has 7"):
+        make_stream().visits("c", 7, 0, 10)
 
 
 CASES = [

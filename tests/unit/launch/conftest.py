@@ -20,7 +20,7 @@ def make_run(tmp_path, default_config, change) -> Callable[..., FakeRun]:
         identity = identify(config, {}, None)
         directory = RunDirectory(tmp_path / "outputs" / config.name / identity.run_id)
         directory.create(identity)
-        run = FakeRun(config, directory, {})
+        run = FakeRun(config, directory, {"demo-v2": "9" * 64})
         keeper = run.start()
         for step in steps:
             run.save(keeper, step)

@@ -202,7 +202,7 @@ def test_the_rules_of_today_hold_for_a_frozen_config_too(command, run, change):
 
 
 def test_the_next_attempt_has_the_same_bytes_and_no_word_of_the_command(run, monkeypatch):
-    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments: {})
+    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments, **options: {})
     planned = plan(resume(run.directory.path, "confirm=true"), print)
     assert planned.run == run.directory
     attempt = freeze(planned, Origin({}, {}))
@@ -214,7 +214,7 @@ def test_the_next_attempt_has_the_same_bytes_and_no_word_of_the_command(run, mon
 
 def test_a_run_whose_data_has_changed_since_is_refused(run, monkeypatch):
     """Its folder says what it was made of; without a checkpoint yet nothing else would notice."""
-    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments: MANIFESTS)
+    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments, **options: MANIFESTS)
     with pytest.raises(UserError) as refusal:
         plan(resume(run.directory.path), print)
     head, *lines = str(refusal.value).splitlines()
@@ -224,7 +224,7 @@ def test_a_run_whose_data_has_changed_since_is_refused(run, monkeypatch):
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"identity: text\n", b"\xff\xfe"])
 def test_a_run_whose_identity_can_not_be_read_is_refused(run, monkeypatch, content):
-    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments: {})
+    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments, **options: {})
     (run.directory.path / "identity.yaml").write_bytes(content)
     with pytest.raises(RunDirectoryError, match=r"identity\.yaml can't be read"):
         plan(resume(run.directory.path), print)
@@ -233,7 +233,7 @@ def test_a_run_whose_identity_can_not_be_read_is_refused(run, monkeypatch, conte
 @pytest.mark.parametrize("start", ["checkpoint__init_from", "checkpoint__extend_from"])
 def test_what_a_run_started_from_is_needed_until_it_has_a_checkpoint(make_run, run, monkeypatch, start):
     """The parent may go on, and its retention then removes what the child started from."""
-    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments: MANIFESTS)
+    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments, **options: MANIFESTS)
     config = make_run(100, tag="child", training__steps=400, **{start: str(run.folder(200))}).config
     identity = name_run(config, MANIFESTS)
     child = FakeRun(config, RunDirectory(run.directory.path.with_name(identity.run_id)), {"demo-v2": "9" * 64})
@@ -248,7 +248,7 @@ def test_what_a_run_started_from_is_needed_until_it_has_a_checkpoint(make_run, r
 
 
 def test_a_run_that_was_moved_goes_on_where_it_is(run, monkeypatch, tmp_path):
-    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments: {})
+    monkeypatch.setattr(freeze_module, "prepare", lambda *arguments, **options: {})
     moved = Path(shutil.move(run.directory.path, tmp_path / "moved" / run.directory.path.name))
     assert plan(resume(moved), print).run == RunDirectory(moved)
 
@@ -392,7 +392,7 @@ def test_rules_name_the_frozen_file_and_the_override(command, run):
         ([], "has 200 steps already"),
         (
             ["training.steps=400", "training.seq_len=64"],
-            r"(?s)batches of another size\n  training\.seq_len: 128 there, 64 here\ntype checkpoint\.init_from=.*00200",
+            r"(?s)read other samples\n  training\.seq_len: 128 there, 64 here\ntype checkpoint\.init_from=.*00200",
         ),
         (
             ["training.steps=400", "training.global_batch_size=32"],

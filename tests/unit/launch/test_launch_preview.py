@@ -8,6 +8,7 @@ from mmhydra.config.problems import ConfigError
 from mmhydra.config.secrets import SecretError
 from mmhydra.launch.preview import preview, unconfirmed
 from mmhydra.launch.submit import require_secrets, require_startable, submit
+from mmhydra.launch.verify import verify
 
 
 @pytest.fixture
@@ -171,3 +172,13 @@ def test_a_secret_that_is_not_set_is_told_before_the_start(monkeypatch):
         require_secrets(track)
     monkeypatch.setenv("MMHYDRA_TEST_SECRET", "/board")
     require_secrets(track)
+
+
+@pytest.mark.parametrize(
+    "name", ["secret", "key", "token", "aws_secret_access_key", "account_key", "connection_string"]
+)
+def test_an_option_of_a_store_that_holds_a_secret_is_refused_before_anything_is_written(name):
+    typed = ["loader=object_store", "loader.store.url=s3://bucket/sets", f"+loader.store.options.{name}=x{'y' * 8}"]
+    with pytest.raises(SecretError, match=rf"loader\.store\.options\.{name} .*AWS_SECRET_ACCESS_KEY") as refusal:
+        verify(compose(typed))
+    assert "yyyy" not in str(refusal.value)

@@ -86,6 +86,15 @@ def test_a_run_of_several_modalities_tells_each_loss(scene, slurm: FakeSlurm, pa
     assert row is None or row in text
 
 
+@pytest.mark.parametrize("skipped", [0, 1234])
+def test_a_run_that_skips_samples_says_so(scene, slurm: FakeSlurm, page, skipped: int) -> None:
+    attempt = scene.started()
+    slurm.has(squeue_row("123", "RUNNING"))
+    scene.status(attempt, "running", None, 0, "starting")
+    scene.trained(attempt, 10, skipped_samples=skipped)
+    assert ("1,234 samples, whose chunks can't be read" in page(scene)) == bool(skipped)
+
+
 def test_a_requeued_run_tells_how_each_attempt_ended(scene, slurm: FakeSlurm, told, page) -> None:
     first = scene.started()
     scene.trained(first, *range(10, 410, 10))

@@ -11,7 +11,7 @@ from git_repository import git, without_settings
 
 from mmhydra import paths
 from mmhydra.checkpoint.keeper import Keeper, World
-from mmhydra.checkpoint.stamp import read_stamp, step_folder
+from mmhydra.checkpoint.stamp import Tokens, read_stamp, step_folder
 from mmhydra.checkpoint.verify import faults
 from mmhydra.compose import Request
 from mmhydra.compose.request import LazyProvenance
@@ -178,7 +178,7 @@ def save(attempt: Attempt, step: int, events: list[tuple[str, str]]) -> Path:
     """What a job does: resume, then save a step."""
     keeper = Keeper(
         attempt,
-        World(MESH, lambda sample: {source.name: sample for source in attempt.read_frozen()[0].data.sources}),
+        World(MESH, lambda sample, skips: Tokens(total=sample, by_source={}, by_modality={})),
         lambda kind, text: events.append((kind, text)),
     )
     keeper.require_initial_weights()

@@ -13,6 +13,13 @@ from mmhydra.track.tensorboard import TensorBoardSink
 
 LOSSES = {"text": 3.912, "image": 5.1, "audio": 5.25}
 TRAIN = train_record(4, loss_by_modality=LOSSES, tokens_by_modality={"text": 900, "image": 80, "audio": 20})
+SEEN = {
+    "seen_tokens_by_modality": {"text": 2000, "image": 200},
+    "seen_tokens_by_source": {"web": 2000, "pictures": 200},
+    "epochs_by_source": {"web": 1.25, "pictures": 0.5},
+    "skipped_samples": 3,
+    "data_stage": "warm",
+}
 HELDOUT = validation_record(4) | {"val_loss_by_modality": {"text": 4.0, "image": 6.5}}
 
 
@@ -54,14 +61,38 @@ def test_prometheus_has_a_series_for_each_modality():
     assert found[prefix + "loss", None] == 4.95
 
 
+def test_prometheus_counts_what_the_run_has_read():
+    sink = PrometheusSink(run_info(), "127.0.0.1", 0)
+    page = f"http://127.0.0.1:{sink.port}/metrics"
+    with urllib.request.urlopen(page) as answer:
+        assert "data_pipeline" not in answer.read().decode()
+    sink.write(train_record(5, **SEEN))
+    sink.write(validation_record(5))
+    sink.write(train_record(6, seen_tokens_by_modality={"text": 2500, "image": 300}))
+    with urllib.request.urlopen(page) as answer:
+        text = answer.read().decode()
+    sink.close()
+    prefix = "llm_pretrain_data_pipeline_"
+    for line in (
+        f"# TYPE {prefix}processed_tokens_total counter",
+        f'{prefix}processed_tokens_total{{modality="text",model="debug"}} 2500.0',
+        f'{prefix}processed_tokens_total{{modality="image",model="debug"}} 300.0',
+        f'{prefix}source_tokens_total{{model="debug",source="web"}} 2000.0',
+        f'{prefix}source_epochs{{model="debug",source="web"}} 1.25',
+        f'{prefix}skipped_samples_total{{model="debug"}} 3.0',
+    ):
+        assert line in text.splitlines(), text
+
+
 def test_tensorboard_has_a_scalar_for_each_modality(tmp_path):
     sink = TensorBoardSink(run_info(), tmp_path)
-    sink.write(TRAIN)
+    sink.write(TRAIN | SEEN)
     sink.write(HELDOUT)
     sink.close()
     events = EventAccumulator(str(tmp_path / "0123456789ab/attempt-0001"))
     events.Reload()
     shown = {f"train/loss_by_modality/{name}": loss for name, loss in LOSSES.items()}
     shown |= {"train/tokens_by_modality/image": 80, "val/val_loss_by_modality/image": 6.5}
+    shown |= {"train/seen_tokens_by_modality/image": 200, "train/epochs_by_source/web": 1.25}
     for tag, value in shown.items():
         assert [(point.step, point.value) for point in events.Scalars(tag)] == [(4, pytest.approx(value))]

@@ -122,7 +122,8 @@ def test_prometheus_scrape_through_the_follower(tmp_path: Path) -> None:
 def full_scrape() -> str:
     """Every gauge has a value."""
     sink = PrometheusSink(run_info(), "127.0.0.1", 0, rank=2)
-    sink.write(train_record(1, mfu=0.41, loss="NaN"))
+    seen = {"seen_tokens_by_source": {"web": 9}, "epochs_by_source": {"web": 0.5}, "skipped_samples": 0}
+    sink.write(train_record(1, mfu=0.41, loss="NaN", seen_tokens_by_modality={"text": 9}, **seen))
     sink.write(validation_record(2))
     text = _scrape(sink.port)
     sink.close()
