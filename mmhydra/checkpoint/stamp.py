@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mmhydra.data.storage.faults import place_of
+from mmhydra.data.stream.skips import Skip
 from mmhydra.errors import UserError
 from mmhydra.files import sha256_of_file, sync, write_json
 
@@ -65,26 +65,6 @@ class Tokens(_Record):
     skipped_samples: int | None = None
 
 
-class Skipped(_Record):
-    """A chunk of a shard (-1: all of it) that could not be read, and the first sample that goes without it.
-
-    Left out are samples with a piece of the documents [first_document, last_document) of the shard's source and split.
-    """
-
-    dataset: str
-    shard: str
-    chunk: int
-    reason: str
-    from_sample: int
-    first_document: int
-    last_document: int
-
-    @property
-    def place(self) -> str:
-        """Where it is, in words."""
-        return place_of(self.dataset, self.shard, self.chunk)
-
-
 class Stream(_Record):
     """Where the data stream stands: the number of the next global sample, the seed, and what is left out.
 
@@ -94,7 +74,7 @@ class Stream(_Record):
     sample: int
     seed: int
     algorithm: int = 1
-    skips: list[Skipped] = []
+    skips: list[Skip] = []
 
 
 class Parent(_Record):

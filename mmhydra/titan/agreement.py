@@ -5,6 +5,7 @@ pipeline-parallel group would compute with other samples, and ranks that wait fo
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -67,5 +68,5 @@ class Agreement:
             self._on_event(
                 "chunk_skipped",
                 f"{skip.place} can't be read ({skip.reason}): samples that need it are left out {since}, on all ranks",
-                skip={**skip._asdict(), "split": self._split, "step": step},
+                skip={**asdict(skip), "split": self._split, "step": step},
             )

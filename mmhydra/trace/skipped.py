@@ -1,5 +1,6 @@
 """Which chunks a run went on without, as its newest stamp and the events of its attempts say."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from mmhydra.errors import UserError
 from mmhydra.run.directory import Attempt, RunDirectory
 from mmhydra.trace.logged import Logged
 from mmhydra.track.jsonl import read_jsonl
+
+_FIELDS = [field.name for field in fields(Skip)]  # an event has more
 
 
 class Known(NamedTuple):
@@ -29,7 +32,7 @@ def skips_of(run: RunDirectory, config: RunConfig, logged: Logged) -> Known:
     skips, notes = NO_SKIPS, []
     if (stamp := _stamp(run, config)) is not None:
         try:
-            skips = Skips.of_records(skip.model_dump() for skip in read_stamp(stamp).stream.skips)
+            skips = Skips(tuple(read_stamp(stamp).stream.skips))
         except CheckpointError as error:
             notes.append(str(error))
     for number, made in enumerate(logged.attempts):
@@ -58,7 +61,7 @@ def _stamp(run: RunDirectory, config: RunConfig) -> Path | None:
 
 def _with(skips: Skips, skip: Skip) -> Skips:
     """The list with one more, unless it already leaves out the same from no later sample on."""
-    if any(known[:3] == skip[:3] and known.from_sample <= skip.from_sample for known in skips):
+    if any(known.key == skip.key and known.from_sample <= skip.from_sample for known in skips):
         return skips
     return Skips((*skips, skip))
 
@@ -67,4 +70,4 @@ def _told(attempt: Attempt) -> Skips:
     """What the events of one attempt say. Raises OSError where there are none, UserError for odd ones."""
     records = [event["skip"] for event in read_jsonl(attempt.events) if event.get("kind") == "chunk_skipped"]
     train = [record for record in records if isinstance(record, dict) and record.get("split") == TRAIN]
-    return Skips.of_records({name: record.get(name) for name in Skip._fields} for record in train)
+    return Skips.of_records({name: record.get(name) for name in _FIELDS} for record in train)

@@ -6,15 +6,18 @@ on with it: a damaged chunk that is mended later stays left out, or the samples 
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from mmhydra.data.storage.faults import BadChunk, place_of
 from mmhydra.errors import UserError
 
 
-class Skip(NamedTuple):
+@dataclass(frozen=True)
+class Skip:
     """A chunk (or a whole shard) without which samples are left out from sample `from_sample` on.
 
     They are those with a piece of the documents [first_document, last_document) of the shard's source and split. The
@@ -28,6 +31,13 @@ class Skip(NamedTuple):
     from_sample: int
     first_document: int
     last_document: int
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")  # in stamps
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        """Dataset, shard and chunk: what it is about, since whichever sample."""
+        return self.dataset, self.shard, self.chunk
 
     @property
     def place(self) -> str:
@@ -59,7 +69,7 @@ class Skips:
         """By dataset, shard and chunk: the first sample that goes without it."""
         found: dict[tuple[str, str, int], int] = {}
         for skip in self.entries:
-            found[skip[:3]] = min(skip.from_sample, found.get(skip[:3], skip.from_sample))
+            found[skip.key] = min(skip.from_sample, found.get(skip.key, skip.from_sample))
         return found
 
     def lacks(self, bad: BadChunk, from_sample: int) -> bool:
@@ -79,8 +89,8 @@ class Skips:
 
     @property
     def records(self) -> list[dict[str, Any]]:
-        """For a stamp: one object an entry."""
-        return [skip._asdict() for skip in self.entries]
+        """One object an entry."""
+        return [asdict(skip) for skip in self.entries]
 
     @property
     def text(self) -> str:
@@ -91,7 +101,7 @@ class Skips:
     def of_records(cls, records: Iterable[Any]) -> "Skips":
         """What `records` gave. Raises UserError for anything else."""
         try:
-            return cls(tuple(_skip(**record) for record in records))
+            return cls(tuple(TypeAdapter(list[Skip]).validate_python(list(records))))
         except (TypeError, ValueError) as error:
             raise UserError(f"this is no list of skipped chunks: {error}") from None
 
@@ -103,13 +113,6 @@ class Skips:
         except ValueError as error:
             raise UserError(f"this is no list of skipped chunks: {error}") from None
         return cls.of_records(records)
-
-
-def _skip(
-    dataset: str, shard: str, chunk: int, reason: str, from_sample: int, first_document: int, last_document: int
-) -> Skip:
-    documents = int(first_document), int(last_document)
-    return Skip(str(dataset), str(shard), int(chunk), str(reason), int(from_sample), *documents)
 
 
 NO_SKIPS = Skips()

@@ -5,6 +5,7 @@ import random
 import shutil
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -438,7 +439,7 @@ def test_a_chunk_that_a_second_validation_meets_earlier_is_left_out_from_there_o
     second = World(split, 1, agree=agree_alone).seek(0, found)
     steps = second.steps(8)
     skips = second.ranks[0].skips
-    assert skips.entries == (skip, skip._replace(from_sample=0))
+    assert skips.entries == (skip, replace(skip, from_sample=0))
     lost = [n for n in range(G) if split.is_skipped(n, skips)]
     assert lost
     for n in range(G):

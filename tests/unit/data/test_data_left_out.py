@@ -1,5 +1,7 @@
 """What the list of skipped chunks leaves out follows from the list and the pack: nothing beside the shards is read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -79,8 +81,8 @@ def some(split):
         skip_of(split, "one", 1, 2, 40),
         skip_of(split, "one", 0, 3, 300),
         skip_of(split, "one", 1, 5, 90),
-        skip_of(split, "two", 0, 0, 0)._replace(dataset="elsewhere"),
-        skip_of(split, "two", 0, 0, 0)._replace(shard="shards/none.tar"),
+        replace(skip_of(split, "two", 0, 0, 0), dataset="elsewhere"),
+        replace(skip_of(split, "two", 0, 0, 0), shard="shards/none.tar"),
     ]
 
 
@@ -161,7 +163,7 @@ def test_a_thousand_entries_are_one_scan(split, monkeypatch):
     for number in range(1000):
         first = int(draw.integers(0, last))
         documents = {"first_document": first, "last_document": first + int(draw.integers(0, 3))}
-        entries.append(skip._replace(chunk=number, from_sample=int(draw.integers(50, 10**6)), **documents))
+        entries.append(replace(skip, chunk=number, from_sample=int(draw.integers(50, 10**6)), **documents))
     found = split.left_out(Skips(tuple(entries)))["one"]
     assert len(scans) == 1
     pieces = split.sequences["one"].pack
