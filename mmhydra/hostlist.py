@@ -53,12 +53,19 @@ def compress(nodes: Iterable[str]) -> str:
     return ",".join([*short, *others])
 
 
-def _short(prefix: str, width: int, numbers: list[int]) -> str:
+def ranges(numbers: Iterable[int], width: int = 0) -> str:
+    """Ascending numbers as SLURM writes them, `0,3,7-9`; `width` digits each."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
             runs[-1].append(number)
         else:
             runs.append([number])
-    texts = [str(run[0]).zfill(width) + (f"-{str(run[-1]).zfill(width)}" if len(run) > 1 else "") for run in runs]
-    return f"{prefix}{texts[0]}" if len(numbers) == 1 else f"{prefix}[{','.join(texts)}]"
+    return ",".join(
+        str(run[0]).zfill(width) + (f"-{str(run[-1]).zfill(width)}" if len(run) > 1 else "") for run in runs
+    )
+
+
+def _short(prefix: str, width: int, numbers: list[int]) -> str:
+    text = ranges(numbers, width)
+    return f"{prefix}{text}" if len(numbers) == 1 else f"{prefix}[{text}]"

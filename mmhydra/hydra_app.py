@@ -4,7 +4,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import hydra
@@ -24,11 +26,17 @@ from mmhydra.compose.arguments import Arguments
 from mmhydra.compose.command_line import Parsed, parse
 from mmhydra.compose.launcher_keys import with_cluster_keys
 from mmhydra.errors import ExitCode, UserError
+from mmhydra.launch.search.start import start_search
+from mmhydra.launch.sweeps import Asked, compiled, planned_points, submit_sweep
+from mmhydra.launch.sweeps.printing import print_points
 from mmhydra.launch.verify import verified
 
 Handle = Callable[[Sequence[Request]], Sequence[ExitCode]]
 _BATCH_SIZE = "hydra.sweeper.max_batch_size"
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_OURS = "mmhydra"
+_STUDY = "sweep"
+_OF_SWEEPER = (_STUDY, f"+{_STUDY}", f"++{_STUDY}", "hydra/sweeper")  # no part of what points are
 
 
 class PointFailed(RuntimeError):
@@ -36,9 +44,10 @@ class PointFailed(RuntimeError):
 
 
 class _Application:
-    """Stands where Hydra has a task function; Hydra's launcher hands it the points of a sweep, none is composed by it.
+    """Stands where Hydra has a task function; our sweeper hands it all points of a command, none is composed by it.
 
-    The points are composed as without -m. All of a call are checked before the first of them starts.
+    Another sweeper than ours calls a launcher, batch by batch. The points are composed as without -m. All of a call are
+    checked before the first of them starts.
     """
 
     def __init__(self, parsed: Parsed, arguments: Arguments, handle: Handle) -> None:
@@ -49,6 +58,8 @@ class _Application:
         self._folders = arguments.config_dirs
         search = (override for override in parsed.overrides if override.key_or_group == "hydra.searchpath")
         self._search = [override.input_line or "" for override in search]
+        self._typed = tuple(text for text in parsed.texts if text.partition("=")[0] not in _OF_SWEEPER)
+        self._prune = arguments.prune
         self._argv = sys.argv
         self._full_error = {_FULL_ERROR: os.environ[_FULL_ERROR]} if _FULL_ERROR in os.environ else {}
 
@@ -61,22 +72,56 @@ class _Application:
 
         Raises UserError, before the first starts, if one of them may not.
         """
+        with self._as_typed():
+            codes = self._handle(verified([[*point, *self._search] for point in points], self._folders))
+        self.codes += codes
+        return [
+            code if code == ExitCode.DONE else PointFailed(f"exit code {code}: {' '.join(point)}")
+            for code, point in zip(codes, points, strict=True)
+        ]
+
+    def launch_sweep(self, study: str | None, points: Sequence[Sequence[str]]) -> Sequence[ExitCode]:
+        """For the sweeper: runs all points, or those of a study, with which each of these is combined.
+
+        Raises UserError, before the first starts, if one of them may not.
+        """
+        combined = tuple((*point, *self._search) for point in points)
+        command = tuple(self._argv[1:])
+        asked = Asked(study, self._typed, combined, self._folders, self._prune, command)
+        with self._as_typed():
+            self.codes += _run_sweep(asked, self._handle)
+        return self.codes
+
+    @contextmanager
+    def _as_typed(self) -> Iterator[None]:
+        """The process as it was before Hydra came; what fails inside is ours."""
         if self.scratch is not None:
             shutil.rmtree(self.scratch, ignore_errors=True)
         with patch.object(sys, "argv", self._argv), patch.dict(os.environ):
             os.environ.pop(_FULL_ERROR, None)
             os.environ |= self._full_error
             try:
-                requests = verified([[*point, *self._search] for point in points], self._folders)
-                codes = self._handle(requests)
+                yield
             except Exception as error:
                 self.failure = error
                 raise
-        self.codes += codes
-        return [
-            code if code == ExitCode.DONE else PointFailed(f"exit code {code}: {' '.join(point)}")
-            for code, point in zip(codes, points, strict=True)
-        ]
+
+
+def _run_sweep(asked: Asked, handle: Handle) -> Sequence[ExitCode]:
+    """Prints or starts the points of a sweep. Returns the exit code of each; raises UserError."""
+    study = asked.read_study()
+    if study is not None and study.search is not None:
+        return [start_search(asked, study)]
+    points = compiled(planned_points(asked, study), asked.config_dirs)
+    if any(point.request.run is not None for point in points):  # they go on with runs of whatever folders
+        return handle([point.request for point in points])
+    printing = [point for point in points if point.request.only_prints]
+    starting = [point for point in points if not point.request.only_prints]
+    if printing and starting and study is not None:
+        raise UserError("dry_run= is for all points of a study or for none; type one value")
+    if printing and print_points(asked.name, printing) is not ExitCode.DONE:
+        return [ExitCode.FAILED] * len(points)
+    return submit_sweep(asked, study, starting) if starting else [ExitCode.DONE] * len(points)
 
 
 def run_hydra(arguments: Arguments, handle: Handle) -> list[ExitCode]:
@@ -100,6 +145,7 @@ def run_hydra(arguments: Arguments, handle: Handle) -> list[ExitCode]:
         if arguments.is_sweep:
             is_basic = _is_basic(parsed)
             parsed = _in_one_batch(parsed) if is_basic else parsed
+            _require_own_sweeper(parsed)
         texts = parsed.texts
     application = _Application(parsed, arguments, handle)
     main = hydra.main(version_base=VERSION_BASE, config_path=str(paths.config_dir()), config_name=CONFIG_NAME)
@@ -124,13 +170,24 @@ def run_hydra(arguments: Arguments, handle: Handle) -> list[ExitCode]:
 
 
 def _is_basic(parsed: Parsed) -> bool:
-    """Whether Hydra's own sweeper runs; another one may choose points by the results of those before."""
-    chosen = [override.value() for override in parsed.overrides if override.key_or_group == "hydra/sweeper"]
-    if chosen in ([], ["basic"]):
+    """Whether our sweeper or Hydra's own runs; another one may choose points by the results of those before."""
+    chosen = _sweepers(parsed)
+    if chosen in ([], ["basic"], [_OURS]):
         return True
     told = f"hydra/sweeper={chosen[0]}: each batch of points is checked before its first one starts"
     print(f"note: {told}", file=sys.stderr)
     return False
+
+
+def _require_own_sweeper(parsed: Parsed) -> None:
+    """Raises UserError for a study beside a sweeper that knows none."""
+    chosen = _sweepers(parsed)
+    if chosen not in ([], [_OURS]) and any(override.key_or_group == _STUDY for override in parsed.overrides):
+        raise UserError(f"hydra/sweeper={chosen[0]} knows no studies; leave it out beside {_STUDY}=")
+
+
+def _sweepers(parsed: Parsed) -> list[Any]:
+    return [override.value() for override in parsed.overrides if override.key_or_group == "hydra/sweeper"]
 
 
 def _in_one_batch(parsed: Parsed) -> Parsed:

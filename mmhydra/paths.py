@@ -18,6 +18,12 @@ def config_dir() -> Path:
     return bundled if bundled.is_dir() else _PACKAGE.parent / "conf"
 
 
+def sweeps_dir() -> Path:
+    """The folder of studies: the bundled copy, else the checkout's."""
+    bundled = _PACKAGE / "studies"
+    return bundled if bundled.is_dir() else _PACKAGE.parent / "sweeps"
+
+
 def folder(variable: str, default: str) -> str:
     """An absolute folder: from an environment variable, else below the checkout, else below the current folder."""
     value = os.environ.get(variable)

@@ -11,6 +11,7 @@ from mmhydra.config.frozen import to_yaml
 from mmhydra.errors import ExitCode, UserError, refuse
 from mmhydra.launch.naming import name_or_reason
 from mmhydra.launch.preview import budget_lines, preview
+from mmhydra.launch.printing import is_printed
 from mmhydra.launch.verify import facts, verified
 
 
@@ -53,24 +54,12 @@ def _is_shown(request: Request) -> bool:
     if request.dry_run == "sbatch":
         from mmhydra.launch.dry_run import script_of  # submitit, as above
 
-        return _is_printed(script_of(request).encode())
+        return is_printed(script_of(request).encode())
     print(f"run id: {name_or_reason(request.config)}", file=sys.stderr)
     print(f"size: {preview(request.config)}", file=sys.stderr)
     for line in budget_lines(request.config, facts(request)):
         print(line, file=sys.stderr)
-    return _is_printed(to_yaml(request.config))
-
-
-def _is_printed(text: bytes) -> bool:
-    """Writes to standard output: a full disk or a closed pipe is no fault of the config."""
-    try:
-        sys.stdout.buffer.write(text)
-        sys.stdout.buffer.flush()
-    except OSError as error:
-        print(f"error: standard output can't be written: {error.strerror}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end
-        return False
-    return True
+    return is_printed(to_yaml(request.config))
 
 
 def _require_here() -> None:

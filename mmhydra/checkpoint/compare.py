@@ -140,7 +140,10 @@ def of_checkpoint(folder: Path) -> Side:
 
 
 def _initial_weights(place: Path, run_id: str) -> dict[str, Any]:
-    """Digests of the stamps that a run started from: its config names paths only. Empty for a copy outside of it."""
+    """What a run started from, by the digest of a stamp or by run and step where it awaited one.
+
+    Its config names paths only. Empty for a copy outside of it.
+    """
     try:
         file = find_run(place).path / IDENTITY
     except RunDirectoryError:
@@ -150,6 +153,14 @@ def _initial_weights(place: Path, run_id: str) -> dict[str, Any]:
         if document["run_id"] != run_id:
             return {}
         identity = document["identity"]
-        return {"init_from_sha256": identity["init_from"], "extends_sha256": identity.get("extends")}
+        starts = {"init_from_sha256": identity["init_from"], "extends_sha256": identity.get("extends")}
+        return {name: _told(started_from) for name, started_from in starts.items()}
     except (OSError, yaml.YAMLError, UnicodeDecodeError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{file} can't be read as an identity: {error}") from error
+
+
+def _told(started_from: Any) -> Any:
+    """An awaited checkpoint as one value."""
+    return (
+        f"step {started_from['step']} of run {started_from['run']}" if isinstance(started_from, dict) else started_from
+    )

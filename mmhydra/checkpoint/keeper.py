@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from mmhydra.checkpoint.lineage import require_going_on
 from mmhydra.checkpoint.stamp import (
     STAMP,
     CheckpointError,
@@ -23,9 +24,10 @@ from mmhydra.checkpoint.stamp import (
     step_folder,
     write_stamp,
 )
-from mmhydra.checkpoint.verify import require_same_run, require_same_weights, require_whole
+from mmhydra.checkpoint.verify import held, require_same_run, require_same_weights, require_whole
 from mmhydra.config.schema import RunConfig
 from mmhydra.data.stream.skips import NO_SKIPS, Skips
+from mmhydra.errors import ExitCode
 from mmhydra.files import write_atomic
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt
 from mmhydra.run.lease import JobLease
@@ -38,6 +40,12 @@ class Event(Protocol):
 
     def __call__(self, kind: str, message: str, /, **values: Any) -> None:
         """Takes one event."""
+
+
+class NotThereYet(CheckpointError):
+    """A checkpoint that is awaited and that its run has not saved. Exit code 1: a later start may find it."""
+
+    exit_code = ExitCode.FAILED
 
 
 class Superseded(RuntimeError):
@@ -111,17 +119,26 @@ class Keeper:
     def require_initial_weights(self) -> None:
         """Checks the checkpoint of another run that this one starts from, if there is one.
 
-        Raises CheckpointError if it is damaged or does not fit.
+        Raises CheckpointError if it is damaged or does not fit, NotThereYet if it is still awaited.
         """
         checkpoint = self._config.checkpoint
         source = checkpoint.extend_from or checkpoint.init_from
         if source is None or stamped_steps(self._folder):
             return
         folder, kind = Path(source), "extend" if checkpoint.extend_from else "init_from"
-        require_whole(folder)
-        require_same_weights(folder, self._config, self._provenance["vocabulary"])
+        if checkpoint.awaits and not (folder / STAMP).is_file():
+            raise NotThereYet(_not_there(folder))
+        stamp, found = require_whole(folder), held(folder)
+        if checkpoint.awaits and stamp.run_id != folder.parent.parent.name:
+            raise CheckpointError(
+                f"{folder} was saved by run {stamp.run_id}, awaited is run {folder.parent.parent.name}; put back what "
+                "that run saved, or type checkpoint.awaits=false to make a run of its own of this one"
+            )
+        require_same_weights(found, self._config, self._provenance["vocabulary"])
         if kind == "extend":
             self._require_same_order(folder)
+        if kind == "extend" and checkpoint.awaits:  # for any other one the launcher has looked
+            require_going_on(found, self._config, self._provenance["manifests"])
         self._parent = _parent(folder, kind)
         self._lineage = [*read_stamp(folder).lineage, self._parent]
         what = "whole state" if kind == "extend" else "weights"
@@ -243,6 +260,16 @@ def steps_to_remove(steps: list[int], config: RunConfig) -> list[int]:
         tagged.pop(0, None)  # before the first multiple
     kept = {*steps[-checkpoint.keep_latest :], *tagged.values()}
     return [step for step in steps if step not in kept]
+
+
+def _not_there(folder: Path) -> str:
+    run = folder.parent.parent
+    there = stamped_steps(folder.parent)
+    saved = f"it has saved steps {', '.join(map(str, there))}" if there else "it has saved none"
+    return (
+        f"this run starts from {folder.name} of {run}, which is not there: {saved}. See how that run is doing "
+        f"(python -m mmhydra.status {run}), and start this one again when it has saved the step"
+    )
 
 
 def _parent(folder: Path, kind: Any) -> Parent:

@@ -6,42 +6,41 @@ saw. Weights alone (`checkpoint.init_from`) go with any stream.
 
 from collections.abc import Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import NamedTuple
 
-from mmhydra.checkpoint.stamp import CheckpointError, read_stamp
-from mmhydra.checkpoint.verify import config_of
+from mmhydra.checkpoint.stamp import CheckpointError
+from mmhydra.checkpoint.verify import Held
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.stages import stages
 from mmhydra.data.stream import ALGORITHM
 
 
-def require_going_on(folder: Path, config: RunConfig, manifests: Mapping[str, str]) -> None:
-    """Checks a checkpoint that `config` extends, with the digests of its datasets' manifests.
+def require_going_on(found: Held, config: RunConfig, manifests: Mapping[str, str]) -> None:
+    """Checks a checkpoint that `config` extends, which has datasets with these digests of their manifests.
 
     Raises CheckpointError, with all differences and what to type, for another stream or a run that adds no step.
     """
-    stamp, parent, training = read_stamp(folder), config_of(folder), config.training
+    folder, step, training = found.folder, found.step, config.training
     cure = f"type checkpoint.init_from={folder} to start a run of its own from the weights alone"
-    if stamp.stream.algorithm != ALGORITHM:
+    if found.stream_algorithm != ALGORITHM:
         raise CheckpointError(
-            f"{folder} can't be extended: its stream is of version {stamp.stream.algorithm}, and version {ALGORITHM} "
+            f"{folder} can't be extended: its stream is of version {found.stream_algorithm}, and version {ALGORITHM} "
             f"of this code puts samples in another order; {cure}"
         )
-    if training.num_steps <= stamp.step:
+    if training.num_steps <= step:
         raise CheckpointError(
-            f"{folder} has {stamp.step} steps already, training.steps={training.num_steps} adds none; "
-            f"type training.steps={2 * stamp.step or 1} (steps count from the first run's start)"
+            f"{folder} has {step} steps already, training.steps={training.num_steps} adds none; "
+            f"type training.steps={2 * step or 1} (steps count from the first run's start)"
         )
-    there = _stream(parent, stamp.step, stamp.manifests)
-    here = _stream(config, stamp.step, manifests)
+    there = _stream(found.config, step, found.manifests)
+    here = _stream(config, step, manifests)
     lines = [
         f"  {key}: {there.get(key, 'absent')} there, {here.get(key, 'absent')} here"
         for key in dict.fromkeys([*there, *here])
         if there.get(key) != here.get(key)
     ]
     if lines:
-        told = f"{folder} can't be extended: up to its step {stamp.step} this run would have read other samples"
+        told = f"{folder} can't be extended: up to its step {step} this run would have read other samples"
         raise CheckpointError("\n".join([told, *lines, cure]))
 
 

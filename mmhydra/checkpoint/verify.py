@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from mmhydra.checkpoint.stamp import (
     STAMP,
@@ -81,16 +82,41 @@ def require_same_run(folder: Path, config: RunConfig, manifests: Mapping[str, st
     _refuse(folder, differences(there, here), "another run made it")
 
 
-def require_same_weights(folder: Path, config: RunConfig, vocabulary: Mapping[str, str]) -> None:
-    """Refuses weights of another shape or vocabulary. Raises CheckpointError with a field-by-field diff."""
+class Held(NamedTuple):
+    """What a checkpoint holds: by its stamp, or, while it is awaited, by the run that is to save it.
+
+    `config` is that run's; `manifests` and `vocabulary` are digests by dataset.
+    """
+
+    folder: Path
+    step: int
+    config: RunConfig
+    manifests: Mapping[str, str]
+    vocabulary: Mapping[str, str]
+    stream_algorithm: int
+
+
+def held(folder: Path) -> Held:
+    """What the stamp of a checkpoint says. Raises CheckpointError, or FrozenConfigError for its config."""
     stamp = read_stamp(folder)
-    saved = config_of(folder)
-    there = {"model": identity_fields(saved.model), "tokens": identity_fields(saved.tokens)}
+    return Held(
+        folder,
+        stamp.step,
+        config_of(folder),
+        stamp.manifests,
+        stamp.vocabulary,
+        stream_algorithm=stamp.stream.algorithm,
+    )
+
+
+def require_same_weights(found: Held, config: RunConfig, vocabulary: Mapping[str, str]) -> None:
+    """Refuses weights of another shape or vocabulary. Raises CheckpointError with a field-by-field diff."""
+    there = {"model": identity_fields(found.config.model), "tokens": identity_fields(found.config.tokens)}
     here = {"model": identity_fields(config.model), "tokens": identity_fields(config.tokens)}
     # By value: another dataset of the same vocabulary is welcome, whatever it is called.
-    there["vocabulary"] = {"digests": sorted(set(stamp.vocabulary.values()))}
+    there["vocabulary"] = {"digests": sorted(set(found.vocabulary.values()))}
     here["vocabulary"] = {"digests": sorted(set(vocabulary.values()))}
-    _refuse(folder, differences(there, here), "its weights do not fit")
+    _refuse(found.folder, differences(there, here), "its weights do not fit")
 
 
 def _refuse(folder: Path, found: list[Difference], why: str) -> None:

@@ -14,15 +14,20 @@ _REFUSED = {
     "experimental_rerun": "--experimental-rerun",
 }
 _FOLDER = ("--config-dir", "-cd")
+_PRUNE = "--prune"
 _SERVED_BY_HYDRA = ("help", "hydra_help", "cfg", "multirun", "shell_completion", "info")
 
 
 class Arguments(NamedTuple):
-    """`flags` are what Hydra serves, in an order that its parser takes; empty for a plain command."""
+    """`flags` are what Hydra serves, in an order that its parser takes; empty for a plain command.
+
+    `prune`: jobs of points that a study has not any more are cancelled.
+    """
 
     overrides: list[str]
     config_dirs: tuple[Path, ...]
     flags: list[str]
+    prune: bool = False
 
     @property
     def is_sweep(self) -> bool:
@@ -39,6 +44,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
 
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
+    parser.add_argument(_PRUNE, action="store_true")
     found = parser.parse_intermixed_args(list(arguments))
     if (found.resolve or found.package) and not (found.cfg or found.help):
         raise UserError("--resolve and --package say how --cfg prints; type --cfg job beside them")
@@ -53,8 +59,10 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         raise UserError(
             f"{' '.join(refused)}: the root of a run is conf/config.yaml; give your own groups with --config-dir FOLDER"
         )
+    if found.prune and not (found.multirun and any(text.startswith("sweep=") for text in found.overrides)):
+        raise UserError(f"{_PRUNE} cancels jobs of points that a study has not any more; type -m sweep=NAME beside it")
     folders = (Path(found.config_dir),) if found.config_dir is not None else ()
-    return Arguments(found.overrides, folders, _flags(found))
+    return Arguments(found.overrides, folders, _flags(found), found.prune)
 
 
 def _refuse(message: str) -> NoReturn:

@@ -35,6 +35,9 @@ def compose(overrides: Sequence[str], config_dirs: Sequence[Path] = ()) -> Reque
     Raises ConfigError with everything that is wrong with the command line or the values, or UserError.
     """
     parsed = parse(overrides)
+    study = next((one.value() for one in parsed.overrides if one.key_or_group == "sweep"), None)
+    if study is not None:  # with -m the sweeper takes it out
+        raise ConfigError([_no_study(study)])
     from_a_run = from_run.request(parsed)
     if from_a_run is not None:
         return from_a_run
@@ -167,6 +170,8 @@ def to_request(
         for key, (is_legal, legal, example) in _COMMAND_VALUES.items()
         if not is_legal(command[key])
     ]
+    if command["sweep"] is not None:
+        problems.append(_no_study(command["sweep"]))
     if command["confirm"] is True and all(override.key_or_group != "confirm" for override in parsed.overrides):
         problems.append(
             Problem(
@@ -187,6 +192,10 @@ def to_request(
         warnings=tuple(parsed.warnings),
         code_is_frozen=command["code"] == "frozen",
     )
+
+
+def _no_study(name: Any) -> Problem:
+    return Problem(("sweep",), f"a study is many runs; type -m beside it: -m sweep={name}", rule="command")
 
 
 _COMMAND_VALUES: dict[str, tuple[Callable[[Any], bool], str, str]] = {

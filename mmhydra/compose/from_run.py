@@ -25,7 +25,7 @@ from mmhydra.errors import UserError
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory, RunDirectoryError, find_run, newest_frozen
 
 _VERBS = ("resume", "extend")
-_STARTS = ("checkpoint.init_from", "checkpoint.extend_from")
+_STARTS = ("checkpoint.init_from", "checkpoint.extend_from", "checkpoint.awaits")
 
 
 def request(parsed: Parsed) -> Request | None:
@@ -152,6 +152,7 @@ def _extended(attempt: Attempt, place: Path, changes: Sequence[Override], origin
         ConfigLoaderImpl._apply_overrides_to_config(list(changes), tree)
         tree.checkpoint.init_from = None
         tree.checkpoint.extend_from = str(parent)
+        tree.checkpoint.awaits = False  # it is there
         _use_folders_of_today(tree, {change.key_or_group for change in changes})
     return to_run_config(resolved(tree, origins), origins)
 

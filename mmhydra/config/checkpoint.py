@@ -1,11 +1,14 @@
 """The `checkpoint` group: when to save, what to keep, where copies go."""
 
-from typing import Annotated, Literal
+import re
+from pathlib import PurePath
+from typing import Annotated, Literal, NamedTuple
 
 from mmhydra.config.base import Count, Legacy, Name, NotIdentity, PositiveCount, PositiveFloat, Section
 
 _WHEN = "saving changes no number of the run"
-_PATH = "a path; identity.yaml holds the hash of its stamp"
+_PATH = "a path; identity.yaml holds the hash of its stamp, or the run and step that are awaited"
+_AWAITED = re.compile(r"(?P<run_id>[0-9a-f]{12})/checkpoints/step-(?P<step>\d{8,})")
 
 
 class Remote(Section):
@@ -13,6 +16,24 @@ class Remote(Section):
 
     url: str | None  # null until MMHYDRA_REMOTE is set
     every_hours: PositiveFloat
+
+
+class Awaited(NamedTuple):
+    """A checkpoint that another run is still to save: the run's name and id, and the step."""
+
+    name: str
+    run_id: str
+    step: int
+
+
+def awaited(path: str) -> Awaited | None:
+    """What a path `<outputs>/<name>/<run id>/checkpoints/step-NNNNNNNN` names; None for any other path."""
+    parts = PurePath(path).parts
+    match = _AWAITED.fullmatch("/".join(parts[-3:]))
+    if match is None or len(parts) < 5:  # the root, and the name
+        return None
+    step = int(match["step"])
+    return Awaited(parts[-4], match["run_id"], step) if parts[-1] == f"step-{step:08d}" else None
 
 
 class Checkpoint(Section):
@@ -28,3 +49,5 @@ class Checkpoint(Section):
     remote: Annotated[Remote | None, NotIdentity(_WHEN)]
     init_from: Annotated[str | None, NotIdentity(_PATH)]  # weights alone
     extend_from: Annotated[str | None, NotIdentity(_PATH), Legacy(None)]  # weights, optimizer, step and stream
+    # Whether another run is still to save what init_from or extend_from names.
+    awaits: Annotated[bool, NotIdentity("identity.yaml holds the run and the step"), Legacy(False)]

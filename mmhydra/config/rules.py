@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmhydra.config.base import unfit_path
+from mmhydra.config.checkpoint import awaited
 from mmhydra.config.cluster import Cluster
 from mmhydra.config.data_rules import DATA_RULES
 from mmhydra.config.facts import Facts, TokenCount
@@ -426,19 +427,19 @@ def vocabulary(config: RunConfig, facts: Facts) -> Iterator[Problem]:
 
 def validation(config: RunConfig, facts: Facts) -> Iterator[Problem]:
     """Every source has a document to train on, one held out where the run validates, and fits into sequences."""
-    validates = config.training.validation_interval is not None and config.training.steps != 0
+    validates = config.evaluates or (config.training.validation_interval is not None and config.training.steps != 0)
     longest = max((count.largest_unit for count in _counts(config, facts).values()), default=1)
     for source, count in _counts(config, facts).items():
-        if not count.train:
+        if not count.train and not config.evaluates:
             yield Problem(
                 ("data.sources",),
                 f"the train split of source {source} has no document; use more data, or leave the source out",
             )
         if validates and not count.heldout:
+            cure = "leave the source out" if config.evaluates else "type training.validation_interval=null"
             yield Problem(
-                ("data.sources", "training.validation_interval"),
-                f"the held-out split of source {source} has no document; use more data, or type "
-                "training.validation_interval=null",
+                ("data.sources", "training.steps" if config.evaluates else "training.validation_interval"),
+                f"the held-out split of source {source} has no document; use more data, or {cure}",
             )
         if count.largest_unit > config.training.seq_len:
             yield Problem(
@@ -486,21 +487,45 @@ def start(config: RunConfig, facts: Facts) -> Iterator[Problem]:
                 (f"checkpoint.{key}", "checkpoint.enabled"),
                 "weights are loaded by the checkpointer, which is off; type checkpoint=default",
             )
-        if config.training.steps == 0:
-            yield Problem(
-                ("training.steps", f"checkpoint.{key}"),
-                f"a run of no steps only writes fresh weights; type checkpoint.{key}=null or training.steps=N",
-            )
     if len(given) == 2:
         yield Problem(
             ("checkpoint.init_from", "checkpoint.extend_from"),
             "a run starts from weights alone, or goes on from a whole state; type checkpoint.init_from=null",
+        )
+    elif config.training.steps == 0 and checkpoint.extend_from is not None:
+        yield Problem(
+            ("training.steps", "checkpoint.extend_from"),
+            "a run of no steps goes on with nothing. To train type training.steps=N; to measure the held-out loss of "
+            f"these weights type checkpoint.init_from={checkpoint.extend_from} checkpoint.extend_from=null",
         )
     if config.training.steps == 0 and not checkpoint.enabled:
         yield Problem(
             ("training.steps", "checkpoint.enabled"),
             "a run of no steps only writes its initial weights, and checkpoints are off; type checkpoint=default",
         )
+
+
+def awaits(config: RunConfig, facts: Facts) -> Iterator[Problem]:
+    """A checkpoint that is not there yet is named by its place in the run that will save it."""
+    checkpoint = config.checkpoint
+    if not checkpoint.awaits:
+        return
+    given = {"init_from": checkpoint.init_from, "extend_from": checkpoint.extend_from}
+    places = {f"checkpoint.{key}": path for key, path in given.items() if path is not None}
+    form = "OUTPUTS/NAME/RUN_ID/checkpoints/step-NNNNNNNN"
+    if not places:
+        yield Problem(
+            ("checkpoint.awaits",),
+            f"nothing says which checkpoint the run awaits; type checkpoint.extend_from={form} (whole state) or "
+            f"checkpoint.init_from={form} (weights), or checkpoint.awaits=false",
+        )
+    for key, path in places.items():
+        if awaited(path) is None:
+            yield Problem(
+                ("checkpoint.awaits", key),
+                f"{path} is no checkpoint that a run will save; type {key}={form}, or checkpoint.awaits=false for one "
+                "that is there",
+            )
 
 
 def folders(config: RunConfig, facts: Facts) -> Iterator[Problem]:
@@ -548,6 +573,7 @@ RULES: tuple[Rule, ...] = (
     validation,
     retention,
     start,
+    awaits,
     folders,
     *SLURM_RULES,
 )

@@ -38,6 +38,11 @@ class RunConfig(Section):
     paths: Annotated[Paths, NotIdentity("folders; the manifests' digests are identity")]
 
     @property
+    def evaluates(self) -> bool:
+        """Whether the run takes no step: it only measures the held-out loss of weights that there are."""
+        return self.training.steps == 0 and self.checkpoint.init_from is not None
+
+    @property
     def dp(self) -> int:
         """Data-parallel degree, `auto` resolved against the cluster."""
         if self.parallel.dp != "auto":

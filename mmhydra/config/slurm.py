@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mmhydra.config.base import Count, Folder, PositiveCount, PositiveFloat, Section
+from mmhydra.config.base import Count, Folder, Legacy, PositiveCount, PositiveFloat, Section
 
 NodeNames = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._\[\],-]*$", max_length=1000)]  # gpu07, gpu[01-04,09]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -26,6 +26,8 @@ class Slurm(Section):
     requeue: bool  # after preemption, at the time limit, and after failures as long as checkpoints advance
     signal_delay_s: PositiveCount  # SIGUSR2 comes so long before the end: time to finish a step and to save
     max_attempts_without_progress: PositiveCount  # then the run stops
+    array_parallelism: Annotated[PositiveCount | None, Legacy(None)]  # tasks of an array at once; null: no limit
+    max_array_size: Annotated[PositiveCount | None, Legacy(None)]  # SLURM's MaxArraySize; null: SLURM is asked
     preflight_timeout_s: Count  # of the smoke test of each node before the ranks start; 0: none
     additional_parameters: dict[str, str | int | float | bool]  # options of sbatch: {reservation: maint, nice: 100}
     srun_args: list[str]  # ["--cpu-bind=none"]

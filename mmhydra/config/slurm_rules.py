@@ -66,7 +66,7 @@ _OF_ITS_OWN = {  # what says it instead
     "time": "cluster.time_limit_min",
 }
 _REFUSED = {  # why it can't be had
-    "array": "each run is a job of its own; sweep with -m",
+    "array": "runs of a sweep share arrays by themselves; use cluster.slurm.array_parallelism",
     "chdir": "jobs start in the run directory",
     "clusters": "only the jobs of one controller are asked after; use cluster.slurm.slurm_conf",
     **dict.fromkeys(("gpu-bind", "gpus-per-task"), "each rank sees all GPUs of its node, and takes that of its number"),

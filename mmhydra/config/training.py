@@ -8,7 +8,7 @@ from mmhydra.config.base import Count, Folder, NotIdentity, PositiveCount, Secti
 class Training(Section):
     """Exactly one of `steps` and `tokens` is set. Batches are counted in sequences of `seq_len` tokens."""
 
-    steps: Count | None  # 0 only writes the initial weights: a seed checkpoint
+    steps: Count | None  # 0 writes the initial weights; with checkpoint.init_from it measures those
     tokens: PositiveCount | None
     seq_len: PositiveCount
     global_batch_size: PositiveCount

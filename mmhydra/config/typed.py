@@ -15,7 +15,7 @@ from mmhydra.config.secrets import find_in_values
 from mmhydra.config.slurm_rules import LEGAL_OPTIONS
 
 # Keys of the command: taken out of what Hydra composed before the config of the run is made.
-COMMAND_KEYS = ("dry_run", "confirm", "resume", "extend", "code")
+COMMAND_KEYS = ("dry_run", "confirm", "resume", "extend", "code", "sweep")
 _NEAR = 3  # suggestions at most
 _FAR = 0.13  # less like than the best by so much is noise: `code` for `modle`
 # What other trainers call it.

@@ -6,7 +6,7 @@ import sys
 
 from mmhydra.errors import ExitCode, UserError, refuse
 from mmhydra.job.allocation import Allocation
-from mmhydra.job.begin import begin
+from mmhydra.job.begin import AnotherArray, begin
 from mmhydra.job.end import attempt_at, end, end_of_preflight
 from mmhydra.job.preflight import run
 
@@ -41,6 +41,9 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
+    except AnotherArray as error:
+        print(f"mmhydra: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     except UserError as error:
         sys.exit(refuse(error))
     except OSError as error:  # a full disk, a file server that is away

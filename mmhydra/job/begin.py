@@ -2,16 +2,19 @@
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 
 from mmhydra.checkpoint.stamp import stamped_steps
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.files import read_object, write_json
 from mmhydra.job.allocation import Allocation
 from mmhydra.job.progress import attempts_without_progress
+from mmhydra.run.claim import claim
 from mmhydra.run.directory import Attempt, RunDirectory
 from mmhydra.run.lease import STALE_S, JobLease
 from mmhydra.run.outcome import code_of, conclude, ended_for_good
 
+CLAIMED = "claimed"  # in the folder of an array: the id of the one that may run
 # A job may start before the process that submitted it lets go of the run, or just after one that was cancelled and had
 # no time to: whoever lives renews the lease meanwhile.
 _PATIENCE_S = STALE_S + 5.0
@@ -21,6 +24,12 @@ class NoProgress(UserError):
     """The run failed too often at the same step. Exit code 1: it may be no fault of the config."""
 
     exit_code = ExitCode.FAILED
+
+
+class AnotherArray(UserError):
+    """The array was submitted twice, and its runs are the other one's. Exit code 0: nothing is wrong with this task."""
+
+    exit_code = ExitCode.DONE
 
 
 class EndedForGood(UserError):
@@ -35,8 +44,9 @@ def begin(submitted: Attempt, allocation: Allocation) -> Attempt:
     """The attempt of this start: the submitted one the first time, then a new one with the same config and code.
 
     Writes job.json and takes the lease. Raises LeaseError if somebody else writes to the run, NoProgress if it
-    failed too often, EndedForGood if there is nothing to go on with.
+    failed too often, EndedForGood if there is nothing to go on with, AnotherArray if another array has its runs.
     """
+    require_own_array(allocation)
     run = submitted.run
     attempt = submitted
     if submitted.job.exists() or run.attempts[-1].number != submitted.number:
@@ -51,6 +61,18 @@ def begin(submitted: Attempt, allocation: Allocation) -> Attempt:
     document = {**asdict(allocation), "began": datetime.now(UTC).isoformat(), "step": newest_step(run)}
     write_json(attempt.job, document)
     return attempt
+
+
+def require_own_array(allocation: Allocation) -> None:
+    """Raises AnotherArray in a second array of the same runs: a submitter may not have learned of its first one."""
+    if allocation.array is None or allocation.output is None:
+        return
+    file = Path(allocation.output) / CLAIMED
+    owner = claim(file, allocation.array)
+    if owner != allocation.array:
+        raise AnotherArray(
+            f"the runs of this array are those of array {owner} ({file}): this task ends, nothing is run"
+        )
 
 
 def require_open_end(run: RunDirectory, allocation: Allocation) -> None:

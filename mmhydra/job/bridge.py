@@ -26,15 +26,17 @@ FORWARDED = (signal.SIGUSR2, signal.SIGTERM, signal.SIGUSR1)
 class Bridge:
     """A task of the job. submitit pickles it by name, so it holds nothing but a path."""
 
-    def __init__(self, attempt_dir: str) -> None:
-        self._attempt_dir = attempt_dir
+    def __init__(self, attempt_dir: str | None) -> None:
+        self._attempt_dir = attempt_dir  # None in an array: the batch script alone knows which attempt a task has
 
     def __call__(self) -> NoReturn:
         """Runs one rank to its end and exits as it did."""
         attempt_dir = os.environ.get(ATTEMPT_VARIABLE)
-        if attempt_dir is None and os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
+        if attempt_dir is None and os.environ.get("SLURM_RESTART_COUNT", "0") == "0":
+            attempt_dir = self._attempt_dir
+        if attempt_dir is None:
             sys.exit(f"error: {ATTEMPT_VARIABLE} did not reach this task, so it is not known which attempt this is")
-        sys.exit(run_rank(Attempt(Path(attempt_dir or self._attempt_dir))))
+        sys.exit(run_rank(Attempt(Path(attempt_dir))))
 
 
 def run_rank(attempt: Attempt) -> int:

@@ -114,7 +114,7 @@ def _judge(attempt: Attempt, returncode: int, allocation: Allocation) -> tuple[E
     if returncode and root_cause(attempt) is None:
         # No rank came so far as to say anything, such as one that can't import; its task printed what happened.
         rank, told = _last_words(attempt, allocation)
-        message = f"the tasks ended with exit code {returncode} before the ranks started; see {attempt.run.slurm}"
+        message = f"the tasks ended with exit code {returncode} before the ranks started; see {attempt.batch_output}"
         try:
             Failure(rank, 0.0, int(ExitCode.FAILED), message, told).write(attempt)
         except OSError as error:  # a full disk must not change the verdict
@@ -128,8 +128,8 @@ def _last_words(attempt: Attempt, allocation: Allocation) -> tuple[int, str | No
     The logs go on over requeues, and rank 0's is the batch script's as well: what is before its last word is old.
     """
     found: dict[int, str] = {}
-    for log in attempt.run.slurm.glob(f"{allocation.job_id}_*_log.err"):
-        rank = log.name.split("_")[1]
+    for log in attempt.batch_output.glob(f"{allocation.job_id}_*_log.err"):
+        rank = log.name.removeprefix(f"{allocation.job_id}_").removesuffix("_log.err")
         text = (tail(log) or "").rpartition("\nmmhydra: exit code ")[2]
         if rank.isdigit() and text:
             found[int(rank)] = text

@@ -1,4 +1,4 @@
-"""The batch job of a run: what submitit is told, and the shell lines before and after its srun.
+"""The batch job of a run, or of each task of an array: what submitit is told, and the shell lines around its srun.
 
 The lines before claim the attempt (a requeued job makes the next one) and test the nodes; those after decide whether
 the job runs again. The ranks have no say in that, so a dead one can't prevent it.
@@ -6,7 +6,8 @@ the job runs again. The ranks have no say in that, so a dead one can't prevent i
 
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,28 @@ _IMPORT_IMAGE_S = 1200  # the same, with an image of many GB
 _PREFLIGHT_START_S = 60  # beside its own limit: srun, and Python from a file server
 
 
+BRIDGE = "bridge.pkl"  # what a task runs; submitit's own copies are named after the jobs that it submitted
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a batch script says of its run, or of its runs: the rest is the same for all that ask for the same.
+
+    `first` are the script's first shell lines. They set MMHYDRA_JOB (the job's id), MMHYDRA_FOLDER (`folder`),
+    MMHYDRA_SUBMITTED_ATTEMPT and MMHYDRA_CODE (the snapshot that is imported). `once_begun` come as soon as it is known
+    which attempt this is.
+    """
+
+    name: str  # SLURM's job name
+    comment: str
+    working_dir: Path
+    folder: Path  # of submitit: script, pickle and output
+    first: tuple[str, ...]
+    once_begun: tuple[str, ...] = ()
+    dependency: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)  # of sbatch
+
+
 @dataclass(frozen=True)
 class BatchJob:
     """One attempt as a job. `snapshot` is the code that it runs."""
@@ -55,11 +78,6 @@ class BatchJob:
         return self.run_path / "slurm"
 
     @property
-    def pickled(self) -> Path:
-        """What a task runs. submitit's own copy is named after the one job that it submitted."""
-        return self.submitit_folder / "bridge.pkl"
-
-    @property
     def python(self) -> str:
         """The interpreter on the nodes, quoted for a shell."""
         return shlex.quote(self.slurm.python or sys.executable)
@@ -73,9 +91,7 @@ class BatchJob:
     @property
     def environment(self) -> dict[str, str]:
         """What the script exports, in order; the config's own come last."""
-        threads = str(self.slurm.cpus_per_task or 1)
-        fixed = {"OMP_NUM_THREADS": threads, "MMHYDRA_SUBMITTED_ATTEMPT": str(self.attempt_path)}
-        return {**fixed, **self.slurm.environment}
+        return {"OMP_NUM_THREADS": str(self.slurm.cpus_per_task or 1), **self.slurm.environment}
 
     @property
     def mounts(self) -> list[str]:
@@ -90,12 +106,29 @@ class BatchJob:
         return [*(f"{folder}:{folder}" for folder in kept), *self.slurm.container_mounts]
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def subject(self) -> Subject:
+        """The script of this run alone."""
+        return Subject(
+            name=f"{self.config.name}-{self.run_id}",
+            comment=self.comment,
+            working_dir=self.run_path,
+            folder=self.submitit_folder,
+            first=(
+                f"# Run {self.run_id} ({self.config.name}); its config, code and data are frozen, nothing else is read",
+                "MMHYDRA_JOB=$SLURM_JOB_ID",
+                f"MMHYDRA_FOLDER={shlex.quote(str(self.submitit_folder))}",
+                f"MMHYDRA_SUBMITTED_ATTEMPT={shlex.quote(str(self.attempt_path))}",
+                f"MMHYDRA_CODE={shlex.quote(str(self.snapshot.path))}",
+            ),
+            dependency=self.slurm.dependency,
+        )
+
+    def parameters(self, subject: Subject) -> dict[str, Any]:
         """For `SlurmExecutor.update_parameters`."""
         cluster, slurm = self.config.cluster, self.slurm
         exclude = list(dict.fromkeys([*slurm.exclude, *excluded(exclude_file(self.config))]))
         chosen = {
-            "job_name": f"{self.config.name}-{self.run_id}",
+            "job_name": subject.name,
             "partition": cluster.partition,
             "account": slurm.account,
             "qos": slurm.qos,
@@ -110,21 +143,21 @@ class BatchJob:
             "constraint": slurm.constraint,
             "exclude": ",".join(exclude) or None,
             "nodelist": ",".join(slurm.nodelist) or None,
-            "dependency": slurm.dependency,
-            "comment": self.comment,
+            "dependency": subject.dependency,
+            "comment": subject.comment,
             "signal_delay_s": slurm.signal_delay_s,
             "wckey": None,
-            "setup": self._before(),
+            "setup": self._before(subject),
             "teardown": self._after(),
             "srun_args": ["--kill-on-bad-exit=1", *self._srun()],
-            "additional_parameters": self._additional(),
+            "additional_parameters": self._additional(subject),
         }
         return chosen
 
-    def _additional(self) -> dict[str, Any]:
+    def _additional(self, subject: Subject) -> dict[str, Any]:
         named = {name.replace("_", "-"): value for name, value in self.slurm.additional_parameters.items()}
-        ours = {"requeue" if self.slurm.requeue else "no-requeue": True, "chdir": str(self.run_path)}
-        return {**ours, **{name: value for name, value in named.items() if value is not False}}
+        ours = {"requeue" if self.slurm.requeue else "no-requeue": True, "chdir": str(subject.working_dir)}
+        return {**ours, **subject.options, **{name: value for name, value in named.items() if value is not False}}
 
     def _srun(self) -> list[str]:
         """Arguments of each srun; since SLURM 22.05 it does not inherit --cpus-per-task."""
@@ -140,15 +173,16 @@ class BatchJob:
         mounts = ",".join(self.mounts)
         return [f"--container-image={self.slurm.container_image}", f"--container-mounts={mounts}"]
 
-    def _before(self) -> list[str]:
+    def _before(self, subject: Subject) -> list[str]:
         exports = [f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()]
         return [
-            f"# Run {self.run_id} ({self.config.name}); its config, code and data are frozen, nothing else is read.",
+            *subject.first,
             *self.slurm.setup,
             f"unset {' '.join(_UNSET)}",
             "export SLURM_EXPORT_ENV=ALL # what is exported here reaches the ranks, whatever sbatch was told",
+            "export MMHYDRA_FOLDER MMHYDRA_SUBMITTED_ATTEMPT",
             *exports,
-            f"export PYTHONPATH={shlex.quote(str(self.snapshot.path))}${{PYTHONPATH:+:$PYTHONPATH}} PYTHONSAFEPATH=1",
+            'export PYTHONPATH="$MMHYDRA_CODE${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1',
             "",
             "# SLURM ends a script by SIGTERM when it preempts its job: this one first waits for the ranks to save.",
             "trap : TERM",
@@ -159,10 +193,11 @@ class BatchJob:
             "# Which attempt is this? The submitted one, or the next one of a job that was requeued.",
             'MMHYDRA_ATTEMPT=$(mmhydra_job begin "$MMHYDRA_SUBMITTED_ATTEMPT") || exit',
             "export MMHYDRA_ATTEMPT",
+            *subject.once_begun,
             "",
-            "# For submitit, if this script was given to sbatch by hand.",
-            f"pickle={shlex.quote(str(self.submitit_folder))}/${{SLURM_JOB_ID}}_submitted.pkl",
-            f'[ -e "$pickle" ] || cp {shlex.quote(str(self.pickled))} "$pickle"',
+            "# For submitit, unless it has written one for this job.",
+            'pickle="$MMHYDRA_FOLDER/${MMHYDRA_JOB}_submitted.pkl"',
+            f'[ -e "$pickle" ] || cp "$MMHYDRA_FOLDER/{BRIDGE}" "$pickle"',
             *self._preflight(),
         ]
 
@@ -172,15 +207,15 @@ class BatchJob:
             f'    {self._alone()}{self.python} -m mmhydra.job "$@"',
             "}",
             "job_field() {",
-            '    scontrol --oneliner show job "$SLURM_JOB_ID" | grep --only-matching --perl-regexp " $1=\\\\K[^ ]+"',
+            '    scontrol --oneliner show job "$MMHYDRA_JOB" | grep --only-matching --perl-regexp " $1=\\\\K[^ ]+"',
             "}",
             "finish() { # $1: what srun returned, or `preflight`; $2: the code if nobody can tell",
             '    verdict=$(mmhydra_job end "$MMHYDRA_ATTEMPT" "$1" "$(job_field JobState)") || verdict="$2 stop"',
             '    read -r code action nodes <<<"$verdict" # nodes: to keep away from',
             '    if [ "$action" = requeue ]; then',
             "        trap '' TERM # requeueing ends this script, which has a line to go",
-            '        scontrol requeue "$SLURM_JOB_ID" || exit "$code"',
-            '        [ -z "$nodes" ] || scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$nodes"',
+            '        scontrol requeue "$MMHYDRA_JOB" || exit "$code"',
+            '        [ -z "$nodes" ] || scontrol update JobId="$MMHYDRA_JOB" ExcNodeList="$nodes"',
             "    fi",
             '    exit "${code:-1}"',
             "}",

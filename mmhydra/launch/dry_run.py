@@ -24,7 +24,8 @@ def script_of(request: Request) -> str:
 
 def _told(job: BatchJob) -> list[str]:
     lines = [f"comment: {job.comment}", f"code: {job.snapshot.path}", "environment:"]
-    lines += [f"  {name}={value}" for name, value in job.environment.items()]
+    variables = {"MMHYDRA_SUBMITTED_ATTEMPT": str(job.attempt_path), **job.environment}
+    lines += [f"  {name}={value}" for name, value in variables.items()]
     if job.slurm.container_image is not None:
         lines += [f"image: {job.slurm.container_image}", "mounts:", *(f"  {mount}" for mount in job.mounts)]
     lines.append(

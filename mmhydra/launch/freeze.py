@@ -44,20 +44,27 @@ class Plan:
 
     @property
     def is_complete(self) -> bool:
-        """Whether its last checkpoint is whole, or, without checkpoints, its newest attempt ended well."""
-        if self.config.checkpoint.enabled:
+        """Whether its last checkpoint is whole, or, where it saves none, its newest attempt ended well."""
+        if self.config.checkpoint.enabled and not self.config.evaluates:
             last = step_folder(self.run.checkpoints, self.config.training.num_steps)
             try:
                 return not faults(last)
             except CheckpointError:  # no stamp, or one that can't be read: the run goes on from the one before
                 return False
-        attempts = self.run.attempts
-        status = read_status(attempts[-1].status) if attempts else None
-        return status is not None and status.state == "done"
+        return _ended_well(self.run)
 
 
-def plan(request: Request, on_progress: Callable[[str], None]) -> Plan:
-    """Finds or builds the data and names the run. Raises UserError for data or weights that do not fit."""
+def _ended_well(run: RunDirectory) -> bool:
+    attempts = run.attempts
+    status = read_status(attempts[-1].status) if attempts else None
+    return status is not None and status.state == "done"
+
+
+def plan(request: Request, on_progress: Callable[[str], None], parent: RunConfig | None = None) -> Plan:
+    """Finds or builds the data and names the run; `parent` as in `name_run`.
+
+    Raises UserError for data or weights that do not fit.
+    """
     config = request.config
     manifests = prepare(
         *(config.data, config.tokens, Path(config.paths.data), on_progress),
@@ -67,7 +74,7 @@ def plan(request: Request, on_progress: Callable[[str], None]) -> Plan:
     )
     if request.run is not None:
         return Plan(request, manifests, _resumed(request.run, config, manifests), request.run)
-    identity = name_run(config, manifests)
+    identity = name_run(config, manifests, parent=parent)
     return Plan(request, manifests, identity, run_directory(config, identity))
 
 
@@ -77,7 +84,7 @@ def _resumed(run: RunDirectory, config: RunConfig, manifests: Mapping[str, Manif
     Raises UserError where what the frozen config names has changed since: the data, or the weights to start from.
     """
     there = run.read_identity()
-    if stamped_steps(run.checkpoints):
+    if stamped_steps(run.checkpoints) or (config.evaluates and _ended_well(run)):
         starts = [there.document.get(name) for name in ("init_from", "extends")]
         here = identify(config, digests(manifests), *starts)
     else:

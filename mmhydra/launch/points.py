@@ -1,7 +1,7 @@
 """The points of a sweep, each composed, checked, named and in its frozen text, before the first of them starts."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,9 +26,12 @@ from mmhydra.launch.verify import (
     refuse_secret_options,
     refuse_secret_overrides,
     refuse_secrets,
+    say_on_stderr,
     verify,
 )
+from mmhydra.run.directory import RunDirectory
 from mmhydra.run.identity import Identity, identity_fields
+from mmhydra.sweep.planned import Planned
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Point:
     """A run that may start. `text` is what will be frozen as its config.yaml.
 
     `identity` is None while datasets that it needs are not at hand (`missing`). Points of the same `key` are one run:
-    its folder, its name, and what makes its numbers as far as that is known.
+    its folder, its name, and what makes its numbers as far as that is known. `planned` is what it was before it was
+    composed, and `parent` the point of an earlier stage that it comes after.
     """
 
     request: Request
@@ -45,6 +49,19 @@ class Point:
     missing: tuple[str, ...]
     identity: Identity | None
     key: tuple[str, str, str]
+    planned: Planned = field(default_factory=lambda: Planned(()))
+    parent: "Point | None" = None
+
+    @property
+    def config(self) -> RunConfig:
+        """What will be frozen."""
+        return self.request.config
+
+    @property
+    def run(self) -> RunDirectory:
+        """Where the run is or will be; a place that stands for it while its data is not at hand."""
+        outputs, name, run_id = self.key
+        return self.request.run or RunDirectory(Path(outputs) / name / run_id)
 
     @property
     def run_id(self) -> str | None:
@@ -65,8 +82,9 @@ class PointCompiler:
     as they are when they are first read.
     """
 
-    def __init__(self, config_dirs: Sequence[Path] = ()) -> None:
+    def __init__(self, config_dirs: Sequence[Path] = (), say: Callable[[str], None] = say_on_stderr) -> None:
         self.compiler = Compiler(config_dirs)
+        self._say = say  # notes and warnings of points
         self._config_dirs = tuple(config_dirs)
         self._data: OfObjects[_Data] = OfObjects()
         self._identities: OfObjects[dict[str, Any]] = OfObjects()
@@ -89,12 +107,15 @@ class PointCompiler:
         self.recheck(made, share=share, seed=seed)
         return made
 
-    def point(self, overrides: Sequence[str]) -> Point:
-        """One point. Raises UserError, as for a run of its own; prints its notes on standard error."""
+    def point(self, overrides: Sequence[str], parent: Point | None = None) -> Point:
+        """One point. Raises UserError, as for a run of its own; says its notes.
+
+        `parent` is the point whose checkpoint the overrides name, if that is still to be written.
+        """
         if not all(map(self._is_clean_text, overrides)):
             refuse_secret_overrides(overrides)
         request = self.compiler.compose(overrides)
-        verify(request, self._facts, self._refuse_secrets)
+        verify(request, self._facts, self._refuse_secrets, self._say)
         config = request.config
         text = self.compiler.sections.to_yaml(config)
         data = self._data_of(config)
@@ -109,10 +130,10 @@ class PointCompiler:
             manifests = data.manifests
             if manifests is None:  # tells what does not fit
                 manifests = load(config.data, config.tokens, Path(config.paths.data))
-            identity = name_run(config, manifests, self._fields)
+            identity = _named(config, manifests, self._fields, parent)
             run_id = identity.run_id
         key = config.paths.outputs, config.name, run_id
-        return Point(request, text, config_sha256(text), data.missing, identity, key)
+        return Point(request, text, config_sha256(text), data.missing, identity, key, parent=parent)
 
     def recheck(self, points: Sequence[Point], *, share: float = 0.01, seed: int = 0) -> None:
         """Composes a random share of points, at least one, the stock way, and writes and names them so.
@@ -128,7 +149,7 @@ class PointCompiler:
                 raise NotStock(f"{told}: its frozen text is not that of its config")
             if point.identity is not None and stock.run is None:
                 manifests = load(config.data, config.tokens, Path(config.paths.data))
-                if point.identity != name_run(config, manifests):
+                if point.identity != _named(config, manifests, None, point.parent):
                     raise NotStock(f"{told}: its identity is not that of its config")
 
     def _provisional(self, config: RunConfig) -> str:
@@ -177,6 +198,15 @@ class PointCompiler:
                 return False
             self._clean_texts.add(text)
         return True
+
+
+def _named(
+    config: RunConfig,
+    manifests: Mapping[str, Manifest],
+    of_section: Callable[[BaseModel], dict[str, Any]] | None,
+    parent: Point | None,
+) -> Identity:
+    return name_run(config, manifests, of_section, None if parent is None else parent.config)
 
 
 def _is_clean(name: str, section: BaseModel) -> bool:

@@ -10,13 +10,17 @@ from mmhydra.config.schema import RunConfig
 
 @dataclass(frozen=True)
 class Preview:
-    """Size of a run; hours and price at the time limit of its cluster, None where there is no limit."""
+    """Size of a run; hours and price at the time limit of its cluster, None where there is no limit.
+
+    `heldout_batches` are those of an evaluation, which takes no step; `tokens` are then theirs.
+    """
 
     world_size: int
     steps: int
     tokens: int
     limit_h: float | None
     usd_per_gpu_hour: float
+    heldout_batches: int | None = None
 
     @property
     def gpu_hours(self) -> float | None:
@@ -31,6 +35,9 @@ class Preview:
     def __str__(self) -> str:
         processes = "1 process" if self.world_size == 1 else f"{self.world_size:,} processes"
         steps = "1 step" if self.steps == 1 else f"{self.steps:,} steps"
+        if self.heldout_batches is not None:
+            batches = "1 batch" if self.heldout_batches == 1 else f"{self.heldout_batches:,} batches"
+            steps = f"the held-out loss of {batches}"
         size = f"{processes}, {steps}, {self.tokens:,} tokens"
         if self.gpu_hours is None:
             return (
@@ -49,20 +56,24 @@ def preview(config: RunConfig) -> Preview:
     """The preview of a config that keeps the rules."""
     limit = config.cluster.time_limit_min
     steps = config.training.num_steps
+    heldout = config.training.validation_batches if config.evaluates else None
     return Preview(
         world_size=config.world_size,
         steps=steps,
-        tokens=steps * config.training.tokens_per_step,
+        tokens=(steps if heldout is None else heldout) * config.training.tokens_per_step,
         limit_h=None if limit is None else limit / 60,
         usd_per_gpu_hour=config.cluster.usd_per_gpu_hour,
+        heldout_batches=heldout,
     )
 
 
 def budget_lines(config: RunConfig, facts: Facts) -> list[str]:
     """What the run takes of each source, one a line, and whether the data at hand covers the plan of the mix.
 
-    Empty where no manifest is at hand. For a config that keeps the rules.
+    Empty where no manifest is at hand, and for an evaluation, which takes nothing. For a config that keeps the rules.
     """
+    if config.evaluates:
+        return []
     run, plan = budgets(config, facts), planned_budgets(config, facts)
     if not any(found.there for found in run):
         return []

@@ -27,7 +27,10 @@ def show_result(console: Console, planned: Plan, title: str) -> None:
     rows = {"run directory": short(run.path), "metrics": short(attempt.metrics)}
     python, place = short(Path(sys.executable)), short(run.path)
     commands = {}
-    if config.checkpoint.enabled:
+    if config.evaluates:
+        rows["weights"] = short(Path(config.checkpoint.init_from or ""))
+        commands["what made the weights"] = f"{python} -m mmhydra.checkpoint show {rows['weights']}"
+    elif config.checkpoint.enabled:
         commands["what made the checkpoint"] = f"{python} -m mmhydra.checkpoint show {place}"
         rows["checkpoint"] = short(step_folder(run.checkpoints, config.training.num_steps))
         commands["is it still whole"] = f"{python} -m mmhydra.checkpoint verify {place}"
@@ -35,13 +38,15 @@ def show_result(console: Console, planned: Plan, title: str) -> None:
         rows["training loss"] = f"{float(told.last['loss']):.4f} nats a token after step {told.last['step']}"
     if told.validation:
         loss, step = float(told.validation["val_loss"]), told.validation["step"]
-        rows["held-out loss"] = f"{loss:.4f} nats a token after step {step}"
+        when = "" if config.evaluates else f" after step {step}"
+        rows["held-out loss"] = f"{loss:.4f} nats a token{when}"
         rows |= _against_entropy(loss, list(planned.manifests.values()))
     if skipped := told.last.get("skipped_samples"):
         rows["skipped samples"] = f"{skipped:,}: chunk_skipped in events.jsonl names what can't be read"
     rows |= _failed_trackers(attempt)
     commands["another run"] = f"{python} -m mmhydra.train optim.lr=1e-3"
-    tables = [_by_modality(told)] if len(by_modality(told.last, TRAIN_LOSS)) > 1 else []
+    kinds = (by_modality(told.last, TRAIN_LOSS), by_modality(told.validation, HELDOUT_LOSS))
+    tables = [_by_modality(told)] if any(len(losses) > 1 for losses in kinds) else []
     show_end(console, f"run {planned.identity.run_id}: {title}", rows, commands, tables)
 
 

@@ -25,7 +25,9 @@ class Sibling:
 
 
 def closest(run: RunDirectory, identity: Identity) -> Sibling | None:
-    """The nearest run beside a new one that has checkpoints, if one is close."""
+    """The nearest run beside a new one that has checkpoints, if one is close. An evaluation of a run is no slip."""
+    if "validation_batches" in identity.document:
+        return None
     folders = [path for path in run.path.parent.glob("*/") if path != run.path and (path / IDENTITY).is_file()]
     folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     found = [_compare(RunDirectory(folder), identity) for folder in folders[:_LOOKED_AT]]

@@ -19,7 +19,7 @@ from mmhydra.config.schema import RunConfig
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.files import write_atomic, write_json
 from mmhydra.job.bridge import Bridge
-from mmhydra.launch.batch import BatchJob
+from mmhydra.launch.batch import BRIDGE, BatchJob, Subject
 from mmhydra.launch.naming import name_or_reason
 from mmhydra.paths import short
 from mmhydra.run.directory import Attempt, RunDirectory
@@ -27,6 +27,9 @@ from mmhydra.run.outcome import conclude, ended_for_good
 from mmhydra.run.provenance import read_code, store_code
 from mmhydra.run.snapshot import snapshot_of
 from mmhydra.slurm.scheduler import Scheduler, SchedulerError
+
+# What submitit raises if sbatch does not take a job, or can't be started.
+REFUSALS = (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError)
 
 
 class SubmissionError(UserError):
@@ -44,20 +47,24 @@ class _Executor(SlurmExecutor):
 
 def script(job: BatchJob) -> str:
     """The batch script of a job."""
-    executor = _executor(job)
+    return script_of(executor_of(job, job.subject))
+
+
+def script_of(executor: SlurmExecutor) -> str:
+    """The batch script that an executor would submit."""
     text: str = executor._make_submission_file_text(executor._submitit_command_str, "")
     return text
 
 
 def submit_attempt(attempt: Attempt, job: BatchJob) -> str:
     """Submits a frozen attempt and returns the job's id. Raises SubmissionError with what sbatch said."""
-    executor = _executor(job)
+    executor = executor_of(job, job.subject)
     try:
         bridge = _prepare(attempt, job)
-        with _configured(job):
+        with as_configured(job):
             submitted = executor.submit(bridge)
-    except (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError) as error:
-        told = _told(error, job)
+    except REFUSALS as error:
+        told = what_sbatch_said(error, job)
         conclude(attempt, ExitCode.CONFIG, told, requeue=False, reason="it was not submitted")
         raise SubmissionError(told) from error
     job_id = str(submitted.job_id)
@@ -136,18 +143,19 @@ def _prepare(attempt: Attempt, job: BatchJob) -> Bridge:
     """Writes what a task runs, for whatever job starts it."""
     bridge = Bridge(str(attempt.path))
     job.submitit_folder.mkdir(exist_ok=True)
-    DelayedSubmission(bridge).dump(job.pickled)
+    DelayedSubmission(bridge).dump(job.submitit_folder / BRIDGE)
     return bridge
 
 
-def _executor(job: BatchJob) -> SlurmExecutor:
-    executor = _Executor(folder=job.submitit_folder, python=job.python)
-    executor.update_parameters(**job.parameters)
+def executor_of(job: BatchJob, subject: Subject) -> SlurmExecutor:
+    """What makes and submits the script of a job, for its run or for several that ask for the same."""
+    executor = _Executor(folder=subject.folder, python=job.python)
+    executor.update_parameters(**job.parameters(subject))
     return executor
 
 
 @contextmanager
-def _configured(job: BatchJob) -> Iterator[None]:
+def as_configured(job: BatchJob) -> Iterator[None]:
     """The variables that sbatch sees: SLURM_CONF as the cluster says, and no other of SLURM's.
 
     SBATCH_PARTITION of a shell would win over what the script says, and what an salloc has set would reach the job.
@@ -165,7 +173,8 @@ def _configured(job: BatchJob) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _told(error: Any, job: BatchJob) -> str:
+def what_sbatch_said(error: Any, job: BatchJob) -> str:
+    """Why a submission failed; `error` is one of REFUSALS."""
     if isinstance(error, OSError):
         return f"the job could not be handed to sbatch: {error}"
     cause = error.__cause__

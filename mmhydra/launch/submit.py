@@ -3,6 +3,7 @@
 import shutil
 import sys
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,17 +15,18 @@ from mmhydra.config.facts import Facts
 from mmhydra.config.frozen import flatten
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.config.secrets import reveal
+from mmhydra.config.shared import OfObjects
 from mmhydra.config.track import Track
 from mmhydra.data.datasets import token_counts
 from mmhydra.errors import ExitCode, UserError, refuse
-from mmhydra.launch.freeze import Plan, freeze, plan, read_origin
+from mmhydra.launch.freeze import Origin, Plan, freeze, plan, read_origin
 from mmhydra.launch.local import run_local
 from mmhydra.launch.preview import budget_lines, preview, unconfirmed
 from mmhydra.launch.progress import Progress
 from mmhydra.launch.report import show_frozen, show_result, show_submitted
 from mmhydra.launch.siblings import closest
 from mmhydra.launch.slurm import batch_job, require_no_job, submit_attempt, write_script
-from mmhydra.launch.verify import verify_with_data
+from mmhydra.launch.verify import refuse_points, verify_with_data
 from mmhydra.paths import short
 from mmhydra.run.lease import hold
 
@@ -48,7 +50,7 @@ def submit(requests: Sequence[Request]) -> list[ExitCode]:
         if len(requests) > 1:
             print(f"point {number} of {len(requests)}: {' '.join(request.overrides)}", flush=True)
         try:
-            codes.append(_start(request))
+            codes.append(start(request))
         except UserError as error:  # what only its data could tell; the other points go on
             if len(requests) == 1:
                 raise
@@ -56,7 +58,11 @@ def submit(requests: Sequence[Request]) -> list[ExitCode]:
     return codes
 
 
-def _start(request: Request) -> ExitCode:
+def start(request: Request, origin: Origin | None = None) -> ExitCode:
+    """Freezes and runs or submits one point; `origin` is that of its sweep, None for the code of now.
+
+    Raises UserError if it may not start.
+    """
     console = Console(highlight=False, soft_wrap=True)
     planned = plan(request, lambda text: console.print(text, markup=False))
     verify_with_data(request, planned.manifests)
@@ -70,8 +76,9 @@ def _start(request: Request) -> ExitCode:
         console.print(line, markup=False)
     require_secrets(request.config.track)
     require_no_job(run)
-    origin = read_origin(request, run)
-    _tell_sibling(console, planned)
+    if origin is None:
+        origin = read_origin(request, run)
+        _tell_sibling(console, planned)  # points of a sweep differ in little on purpose
     run.create(planned.identity)
     with hold(run) as lease:
         require_no_job(run)  # again: another start may have submitted one meanwhile
@@ -137,8 +144,43 @@ def require_startable(request: Request) -> None:
 
     Raises ConfigError with all reasons, or UserError for a tracker that is not installed.
     """
+    problems = [*unconfirmed(request.config, confirm=request.confirm), *_unreachable(request)]
+    if problems:
+        raise ConfigError(problems, request.origins)
+    require_trackers(request.config.track)
+
+
+def require_all_startable(requests: Sequence[tuple[str, Request]]) -> None:
+    """The same for the points of a sweep, each with its name, but for what they cost: that counts together.
+
+    Raises UserError with the reasons of all points.
+    """
+    known: OfObjects[UserError | None] = OfObjects()  # by sections, which points share
+    faults = []
+    for name, request in requests:
+        config = request.config
+        sections = config.cluster, config.checkpoint, config.track
+        fault = known.get(partial(_fault, request), *sections, request.dry_run)
+        if fault is not None:
+            faults.append((name, fault))
+    refuse_points(faults, len(requests))
+
+
+def _fault(request: Request) -> UserError | None:
+    try:
+        if problems := _unreachable(request):
+            raise ConfigError(problems, request.origins)
+        require_trackers(request.config.track)
+        require_secrets(request.config.track)
+    except UserError as error:
+        return error
+    return None
+
+
+def _unreachable(request: Request) -> list[Problem]:
+    """What the machines, or this version, can't do."""
     config = request.config
-    problems = unconfirmed(config, confirm=request.confirm)
+    problems = []
     if request.dry_run == "freeze" and config.cluster.kind != "slurm":
         told = (
             f"cluster={config.cluster.name} has no batch script to leave to you; type cluster=NAME of a SLURM cluster"
@@ -167,6 +209,4 @@ def require_startable(request: Request) -> None:
         problems.append(
             Problem(("checkpoint.remote",), "remote copies are not part of this version; type checkpoint=default")
         )
-    if problems:
-        raise ConfigError(problems, request.origins)
-    require_trackers(config.track)
+    return problems

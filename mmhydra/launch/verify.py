@@ -37,32 +37,48 @@ def verified(points: Sequence[Sequence[str]], config_dirs: Sequence[Path]) -> li
 
 
 def refuse_points(faults: Sequence[tuple[str, UserError]], num_points: int) -> None:
-    """Raises UserError with all that was found, each under the name of its point; that of a single point as it is."""
+    """Raises UserError with all that was found, each under the name of its point; that of a single point as it is.
+
+    Points of the same fault stand together, and its text is told once.
+    """
     if num_points == 1 and faults:
         raise faults[0][1]
     if faults:
-        told = "\n".join(f"{point}: {error}" for point, error in faults)
-        raise UserError(f"{len(faults)} of {num_points} points can't run, so none is started\n{told}")
+        together: dict[str, list[str]] = {}
+        for point, error in faults:
+            together.setdefault(str(error), []).append(point)
+        lines = [
+            line
+            for error, (first, *others) in together.items()
+            for line in (f"{first}: {error}", *(f"{point}: the same" for point in others))
+        ]
+        raise UserError("\n".join([f"{len(faults)} of {num_points} points can't run, so none is started", *lines]))
+
+
+def say_on_stderr(text: str) -> None:
+    """A note or a warning of a single run."""
+    print(text, file=sys.stderr)
 
 
 def verify(
     request: Request,
     known: Callable[[Request], Facts] | None = None,
     refuse: Callable[[Request], None] | None = None,
+    say: Callable[[str], None] = say_on_stderr,
 ) -> None:
-    """Raises UserError with all problems of a request; prints notes on standard error.
+    """Raises UserError with all problems of a request; says notes and warnings.
 
-    A dry run whose cluster is only the default prints what another cluster would cure as notes. `known` and `refuse`
+    A dry run whose cluster is only the default says what another cluster would cure as notes. `known` and `refuse`
     stand for `facts` and `refuse_secrets`, for whoever knows some of it from other requests.
     """
     for warning in request.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}")
     (refuse or refuse_secrets)(request)
     problems = check(request.config, (known or facts)(request))
     eased = request.dry_run is not None and not request.cluster_is_explicit
     notes = [problem for problem in problems if problem.is_note or (eased and problem.placement)]
     for note in notes:
-        print(f"note: {tell(note, None)}", file=sys.stderr)
+        say(f"note: {tell(note, None)}")
     refused = [problem for problem in problems if problem not in notes]
     if refused:
         raise ConfigError(refused, request.origins)

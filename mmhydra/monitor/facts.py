@@ -153,7 +153,7 @@ def read_facts(run: RunDirectory, ask: Asker) -> Facts:
     job = answer if isinstance(answer, JobState) else None
     job_problem = str(answer) if isinstance(answer, SchedulerError) else None
     if job_id is None:
-        state, remark = local_state(attempts, config, holder)
+        state, remark = local_state(attempts, config.cluster.kind if config is not None else None, holder)
     elif job_problem is not None:
         state, remark = unasked_state(attempts[-1], holder)
     else:
@@ -260,7 +260,7 @@ def _of_script(folder: Attempt, newest: Past) -> Failure | None:
     """The last words of a batch script that ended before it could write anything into the attempt."""
     if newest.is_over or newest.job_id is None:
         return None
-    log = folder.run.slurm / f"{newest.job_id}_0_log.err"
+    log = folder.batch_output / f"{newest.job_id}_0_log.err"
     told = tail(log)
     return None if told is None else Failure(None, f"the batch script ended, see {short(log)}", told)
 

@@ -6,7 +6,7 @@ from typing import Any
 from mmhydra.errors import UserError
 from mmhydra.files import read_object
 from mmhydra.monitor.find import job_id
-from mmhydra.monitor.reading import first_record, integer, names, newest_records, text
+from mmhydra.monitor.reading import TAIL_BYTES, first_record, integer, names, newest_records, text
 from mmhydra.run.directory import Attempt
 from mmhydra.run.status import Status, read_status
 
@@ -60,10 +60,10 @@ class Past:
         return [record for record in self.records if record.get("kind") == kind]
 
 
-def read_past(attempt: Attempt) -> Past:
-    """Reads the folder of an attempt; what is missing or broken is left out."""
+def read_past(attempt: Attempt, num_bytes: int = TAIL_BYTES) -> Past:
+    """Reads the folder of an attempt, of its metrics the last bytes; what is missing or broken is left out."""
     submitted, job = read_object(attempt.submitted), read_object(attempt.job)
-    records = newest_records(attempt.metrics)
+    records = newest_records(attempt.metrics, num_bytes)
     steps = [step for record in records if (step := integer(record.get("step"))) is not None]
     first = integer(job.get("step"))
     if first is None and steps:

@@ -3,11 +3,20 @@
 import os
 import socket
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from mmhydra.files import read_object
 from mmhydra.monitor.reading import integer, text, written_at
-from mmhydra.run.directory import RunDirectory
 from mmhydra.run.lease import STALE_S
+
+
+class Held(Protocol):
+    """A folder that one process at a time may change, such as that of a run."""
+
+    @property
+    def lease(self) -> Path:
+        """The file that names the process."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,7 @@ class Holder:
     alive: bool  # as far as can be told from here
 
 
-def read_holder(run: RunDirectory, now: float) -> Holder | None:
+def read_holder(run: Held, now: float) -> Holder | None:
     """The holder by lease.json; None if nobody ever held it. `now` is the file system's time."""
     owner, beat = read_object(run.lease), written_at(run.lease)
     pid, host = integer(owner.get("pid")), text(owner.get("host"))

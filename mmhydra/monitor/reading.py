@@ -8,10 +8,10 @@ from typing import Any
 from mmhydra.files import time_of_file_system
 from mmhydra.track.jsonl import decode
 
-_TAIL_BYTES = 256 * 1024  # hundreds of records; metrics.jsonl of a long run has hundreds of megabytes
+TAIL_BYTES = 256 * 1024  # hundreds of records; metrics.jsonl of a long run has hundreds of megabytes
 
 
-def newest_records(path: Path, num_bytes: int = _TAIL_BYTES) -> list[dict[str, Any]]:
+def newest_records(path: Path, num_bytes: int = TAIL_BYTES) -> list[dict[str, Any]]:
     """The whole records in the last bytes of a file of JSON lines, oldest first."""
     try:
         with open(path, "rb") as file:

@@ -40,7 +40,7 @@ def _log_of(attempt: Attempt, rank: int | None) -> Log | None:
         candidates.append((attempt.logs / "elastic.log", "torch elastic"))
         if job is not None:
             for stream in ("err", "out"):
-                candidates.append((attempt.run.slurm / f"{job}_0_log.{stream}", f"the batch script of job {job}"))
+                candidates.append((attempt.batch_output / f"{job}_0_log.{stream}", f"the batch script of job {job}"))
     for path, what in candidates:
         if path.is_file() and (path.stat().st_size or what.startswith("rank")):
             return Log(path, attempt.number, what)

@@ -1,6 +1,5 @@
 """The state of a run in one word and one remark: what its files, its lease and SLURM say together."""
 
-from mmhydra.config.schema import RunConfig
 from mmhydra.monitor.history import Past
 from mmhydra.monitor.holder import Holder
 from mmhydra.monitor.words import duration
@@ -54,8 +53,8 @@ def unasked_state(newest: Past, holder: Holder | None) -> tuple[str, str | None]
     return state, "so say its files; SLURM can't be asked"
 
 
-def local_state(attempts: list[Past], config: RunConfig | None, holder: Holder | None) -> tuple[str, str | None]:
-    """A run without a job: its lease says whether the process that started it lives."""
+def local_state(attempts: list[Past], kind: str | None, holder: Holder | None) -> tuple[str, str | None]:
+    """A run without a job: its lease says whether the process that started it lives. `kind` is that of its cluster."""
     alive = holder is not None and holder.alive
     if not attempts:
         return ("starting", None) if alive else ("empty", "nothing was ever started")
@@ -64,7 +63,7 @@ def local_state(attempts: list[Past], config: RunConfig | None, holder: Holder |
         return newest.state, newest.message
     if alive:
         return "ending" if newest.is_over else "starting" if newest.status is None else newest.state, None
-    if config is not None and config.cluster.kind == "slurm":
+    if kind == "slurm":
         return "gone", "it was never submitted: no job is noted"
     if newest.is_over:
         return newest.state, newest.message

@@ -13,7 +13,7 @@ import yaml
 from mmhydra.config.frozen import config_sha256, from_yaml
 from mmhydra.config.schema import RunConfig
 from mmhydra.errors import UserError
-from mmhydra.files import write_atomic, write_json
+from mmhydra.files import read_object, write_atomic, write_json
 from mmhydra.run.identity import Identity
 
 _ATTEMPT = re.compile(r"\d{4,}")
@@ -179,6 +179,12 @@ class Attempt:
     def job(self) -> Path:
         """The SLURM allocation, written by the batch script as the attempt starts."""
         return self.path / "job.json"
+
+    @property
+    def batch_output(self) -> Path:
+        """Folder of what its batch script prints: the run's own, or that of the array that the job is a task of."""
+        said = read_object(self.job).get("output") or read_object(self.submitted).get("output")
+        return Path(said) if isinstance(said, str) else self.run.slurm
 
     @property
     def preflight(self) -> Path:

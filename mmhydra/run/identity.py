@@ -16,6 +16,9 @@ from mmhydra.config.schema import RunConfig
 
 RUN_ID_LENGTH = 12
 
+# What a run starts from: the SHA-256 of a stamp; where another run is still to save it, {"run": its id, "step": N}.
+StartedFrom = str | dict[str, Any] | None
+
 
 def identity_fields(
     section: BaseModel, of_nested: Callable[[BaseModel], dict[str, Any]] | None = None
@@ -75,19 +78,21 @@ class Identity:
 def identify(
     config: RunConfig,
     manifests: Mapping[str, str],
-    init_from_sha256: str | None,
-    extends_sha256: str | None = None,
+    init_from: StartedFrom,
+    extends: StartedFrom = None,
     of_section: Callable[[BaseModel], dict[str, Any]] | None = None,
 ) -> Identity:
-    """The identity of a config with the digests of its data manifests and of the stamp it starts from.
+    """The identity of a config with the digests of its data manifests and what it starts from.
 
     `of_section` knows the identity fields of sections that other configs have too.
     """
     document: dict[str, Any] = {
         "config": identity_fields(config, of_section),
         "manifests": dict(sorted(manifests.items())),
-        "init_from": init_from_sha256,
+        "init_from": init_from,
     }
-    if extends_sha256 is not None:  # absent otherwise: the ids of runs that were there before `extend` stay
-        document["extends"] = extends_sha256
+    if extends is not None:  # absent otherwise: the ids of runs that were there before `extend` stay
+        document["extends"] = extends
+    if config.evaluates:  # validation trains nothing; here it is all there is
+        document["validation_batches"] = config.training.validation_batches
     return Identity(document)

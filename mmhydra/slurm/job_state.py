@@ -69,8 +69,8 @@ def from_squeue(row: dict[str, str]) -> JobState:
 def from_scontrol(row: dict[str, str], now: datetime) -> JobState:
     """A line of `scontrol -o show job`, by its keys."""
     job_id = row["JobId"]
-    if row.get("ArrayTaskId", "").isdigit():
-        job_id = f"{row['ArrayJobId']}_{row['ArrayTaskId']}"
+    if tasks := row.get("ArrayTaskId"):  # a number, or 0-3,7%2 of those that wait together
+        job_id = f"{row['ArrayJobId']}_{tasks if tasks.isdigit() else f'[{tasks}]'}"
     end = _moment(row.get("EndTime", ""))
     return _job(
         job_id,

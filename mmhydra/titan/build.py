@@ -87,7 +87,8 @@ def trainer_config(
         dump_folder=str(attempt.path),
         tokenizer=NoTokenizer.Config(),
         loss=ModalityLoss.Config(global_vocab_size=vocab_size, starts=starts, modalities=modalities),
-        dataloader=data.train_loader(),
+        # An evaluation draws nothing to train on, and its datasets need not have any.
+        dataloader=data.heldout_loader() if config.evaluates else data.train_loader(),
         optimizer=_optimizer(config.optim),
         lr_scheduler=_lr_scheduler(config),
         training=TrainingConfig(
@@ -117,7 +118,7 @@ def trainer_config(
             last_step=training.num_steps,
         ),
         validator=HeldoutValidator.Config(
-            enable=training.validation_interval is not None and training.num_steps > 0,
+            enable=config.evaluates or (training.validation_interval is not None and training.num_steps > 0),
             freq=training.validation_interval or _FOREVER,
             steps=training.validation_batches * (1 if pipelined else config.num_microbatches),
             last_step=training.num_steps,

@@ -90,7 +90,9 @@ class _Job:
         logger.info("computing with %d threads", torch.get_num_threads())
         with self._sinks(config, provenance), _not_finite_is_named():
             try:
-                if config.training.num_steps == 0:
+                if config.evaluates:
+                    trainer.evaluate()
+                elif config.training.num_steps == 0:
                     trainer.checkpointer.save(0, last_step=True)  # a seed checkpoint
                 else:
                     trainer.train()

@@ -48,6 +48,11 @@ class ControlledTrainer(Trainer):
         if isinstance(self.dataloader, StreamDataLoader):
             self.dataloader.close()
 
+    def evaluate(self) -> None:
+        """Measures the held-out loss of the weights that the checkpointer finds. Trains and saves nothing."""
+        self.checkpointer.load()
+        self.validator.validate(self.model_parts, self.step)
+
     def should_continue_training(self) -> bool:
         """Asked by torchtitan before each step, on every rank."""
         self._nodes.boundary(self.step)

@@ -113,7 +113,8 @@ def open_traced(run: RunDirectory, data: Path | None) -> Traced:
     attempt = newest_frozen(run)
     config, _ = attempt.read_frozen()
     if config.training.num_steps == 0:
-        raise TraceError(f"{short(run.path)} has no steps: with training.steps=0 it only writes its initial weights")
+        only = "measures the held-out loss of weights" if config.evaluates else "writes its initial weights"
+        raise TraceError(f"{short(run.path)} has no steps: with training.steps=0 it only {only}")
     provenance = attempt.provenance()
     if (there := provenance.get("stream_algorithm", 1)) != ALGORITHM:
         raise TraceError(

@@ -34,3 +34,10 @@ def short_place(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Wo
     short = Workplace(demo_data, tmp_path_factory.mktemp("short") / "outputs")
     short.train(*SHORT)
     return short
+
+
+@pytest.fixture(scope="session")
+def demo_sweep(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workplace, Finished]:
+    """The study `demo`, its six runs made, and what its command said. Copy it before you change it."""
+    place = Workplace(demo_data, tmp_path_factory.mktemp("sweep") / "outputs")
+    return place, place.run("-m", "sweep=demo", timeout_s=900)

@@ -2,9 +2,10 @@
 
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
-from mmhydra.slurm import scheduler
+from mmhydra.slurm import answers
 
 INVALID = "slurm_load_jobs error: Invalid job id specified"
 UNREACHABLE = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
@@ -85,6 +86,7 @@ def squeue_row(
     used: str = "0:00",
     left: str = "10:00",
     start: str = "N/A",
+    columns: Mapping[str, int] = answers.SQUEUE_COLUMNS,
 ) -> str:
     """A line as `squeue -O` of SLURM 22.05 prints it; `status` as wait(2) gives it."""
     row = {
@@ -98,4 +100,4 @@ def squeue_row(
         "Reason": reason,
         "NodeList": nodes,
     }
-    return "".join(row[name].ljust(width) for name, width in scheduler.SQUEUE_COLUMNS.items())
+    return "".join(row[name].ljust(width) for name, width in columns.items())

@@ -42,6 +42,7 @@ class MmhydraLauncherConf:
     srun_args: Any = None
     gres: Any = None
     additional_parameters: Any = None
+    array_parallelism: Any = None
 
 
 ConfigStore.instance().store("mmhydra", MmhydraLauncherConf, group="hydra/launcher", provider="mmhydra")

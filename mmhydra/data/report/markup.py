@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 NOTHING = "—"  # where there is no number or name
-_VOID = ("br", "img", "meta")
+_VOID = ("br", "img", "input", "meta")
 # Half surrogate pairs cannot be written; control characters and those that turn the direction of writing mislead.
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 

@@ -4,8 +4,10 @@ import hashlib
 import json
 import shlex
 from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -104,11 +106,20 @@ class Manifest(_Frozen):
     unigram_entropy_nats: Annotated[float, Field(ge=0, allow_inf_nan=False)]  # of the train split's labels
     codecs: dict[str, CodecInfo]
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """sha256 (64 hexadecimal digits) of the canonical JSON: sorted keys, no white space, ASCII."""
+        """sha256 (64 hexadecimal digits) of the canonical JSON: sorted keys, no white space, ASCII.
+
+        Kept, as each point of a sweep asks for it, and a manifest of ten thousand shards takes a while.
+        """
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy, which has a digest of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
 
     def shards_of(self, source: str, split: str) -> tuple[Shard, ...]:
         """The shards of one source and split, in reading order. Raises ManifestError when there are none."""

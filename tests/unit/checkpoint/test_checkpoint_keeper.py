@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmhydra.checkpoint.keeper import Superseded, steps_to_remove
+from mmhydra.checkpoint.keeper import NotThereYet, Superseded, steps_to_remove
 from mmhydra.checkpoint.stamp import CheckpointError, read_stamp, stamped_steps
+from mmhydra.errors import ExitCode
 from mmhydra.files import sha256_of_file
 
 
@@ -333,3 +334,61 @@ def test_the_parent_is_needed_for_the_first_start_only(make_run):
     keeper = child.start()
     keeper.require_initial_weights()
     assert keeper.step_to_resume() == 200
+
+
+# ---------------------------------------------------------------- awaited
+
+
+@pytest.fixture
+def awaiting(make_run):
+    """A run of 300 steps, and one that goes on from the step 300 that is not saved yet."""
+    parent = make_run(training__steps=300)
+    keeper = parent.start()
+    child = make_run(training__steps=400, checkpoint__extend_from=str(parent.folder(300)), checkpoint__awaits=True)
+    return parent, keeper, child
+
+
+def test_what_is_awaited_and_not_there_ends_with_exit_code_1(awaiting):
+    parent, keeper, child = awaiting
+    with pytest.raises(NotThereYet, match=r"step-00000300 of .* is not there: it has saved none\. .*mmhydra\.status"):
+        child.start().require_initial_weights()
+    assert NotThereYet.exit_code is ExitCode.FAILED
+    parent.save(keeper, 100, 200)
+    with pytest.raises(NotThereYet, match="it has saved steps 100, 200"):
+        child.start().require_initial_weights()
+    parent.save(keeper, 300)
+    child.start().require_initial_weights()
+    assert child.events == [("extend", f"starting from the whole state of {parent.folder(300)}")]
+
+
+def test_what_is_not_awaited_and_not_there_is_no_checkpoint(make_run):
+    child = make_run(training__steps=400, checkpoint__extend_from="/nowhere/step-00000300")
+    with pytest.raises(CheckpointError, match="is not a checkpoint") as refusal:
+        child.start().require_initial_weights()
+    assert refusal.value.exit_code is ExitCode.CONFIG
+
+
+def test_what_was_awaited_and_is_damaged_is_refused(awaiting):
+    parent, keeper, child = awaiting
+    flip(parent.save(keeper, 300) / "__0_0.distcp")
+    with pytest.raises(CheckpointError, match="is damaged") as refusal:
+        child.start().require_initial_weights()
+    assert refusal.value.exit_code is ExitCode.CONFIG
+
+
+def test_what_another_run_put_into_the_place_is_refused(awaiting, make_run):
+    parent, _, child = awaiting
+    other = make_run(training__steps=300, tag="other")
+    shutil.copytree(other.save(other.start(), 300), parent.folder(300))
+    told = f"was saved by run {other.directory.path.name}, awaited is run {parent.directory.path.name}"
+    with pytest.raises(CheckpointError, match=told):
+        child.start().require_initial_weights()
+
+
+def test_a_stream_that_does_not_go_on_is_refused_by_the_worker_too(awaiting, make_run):
+    parent, keeper, _ = awaiting
+    parent.save(keeper, 300)
+    start = {"checkpoint__extend_from": str(parent.folder(300)), "checkpoint__awaits": True}
+    child = make_run(training__steps=400, seed__data=7, **start)
+    with pytest.raises(CheckpointError, match=r"would have read other samples\n  seed\.data: 42 there, 7 here"):
+        child.start().require_initial_weights()

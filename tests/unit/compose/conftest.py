@@ -24,6 +24,14 @@ class Command:
     streams: pytest.CaptureFixture[bytes]
     started: list[Request] = field(default_factory=list)
 
+    @staticmethod
+    def submits(submit: Callable[[list[Request]], list[int]], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Puts a function in the place of what starts runs: of single ones, and of the points of a sweep."""
+        monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
+        monkeypatch.setattr(
+            "mmhydra.hydra_app.submit_sweep", lambda asked, study, points: submit([point.request for point in points])
+        )
+
     def __call__(self, *arguments: str) -> tuple[int, bytes, str]:
         """Exit code, standard output and standard error. No command may leave anything behind."""
         self.set_arguments(["train", *arguments])
@@ -56,7 +64,7 @@ def command(monkeypatch, tmp_path, capfdbinary) -> Iterator[Command]:
         run.started.extend(requests)
         return [STARTED] * len(requests)
 
-    monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
+    run.submits(submit, monkeypatch)
     handlers = logging.root.handlers[:]
     yield run
     logging.root.handlers[:] = handlers  # Hydra's hold on to this test's standard error

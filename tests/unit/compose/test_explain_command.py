@@ -226,7 +226,7 @@ def test_the_users_own_folder(show, lab):
     folder = lab({"lab/a.yaml": "# @package _global_\n\ntag: mine\n"})
     code, out, _ = show("--config-dir", folder, "+lab=a", "tag")
     assert code == 0
-    assert rows(out)["tag"] == ["mine", f"{folder}/lab/a.yaml:3", "'' of conf/config.yaml:29"]
+    assert rows(out)["tag"] == ["mine", f"{folder}/lab/a.yaml:3", "'' of conf/config.yaml:31"]
 
 
 def test_collisions_name_both_groups_and_the_winner(show):

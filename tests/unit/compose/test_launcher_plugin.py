@@ -218,16 +218,23 @@ def test_all_points_start_by_one_call_and_the_first_failure_is_the_exit_code(com
         calls.append([request.config.tag for request in requests])
         return [ExitCode.DONE, ExitCode.STOPPED, ExitCode.FAILED]
 
-    monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
+    command.submits(submit, monkeypatch)
     code, _, err = command("-m", "tag=a,b,c")
     assert (code, calls, err) == (ExitCode.STOPPED, [["a", "b", "c"]], "")
-    monkeypatch.setattr("mmhydra.launch.submit.submit", lambda requests: [ExitCode.DONE] * len(requests))
+    command.submits(lambda requests: [ExitCode.DONE] * len(requests), monkeypatch)
     assert command("-m", "tag=a,b,c")[0] == 0
 
 
 def test_each_point_goes_to_its_own_cluster(command):
-    assert command("-m", "cluster=local,slurm_dev", "parallel=tp2pp2")[0] == 99
+    assert command("-m", "cluster=local,slurm_dev", "parallel=tp2pp2", "tag='${cluster.name}'")[0] == 99
     assert [request.config.cluster.kind for request in command.started] == ["local", "slurm"]
+
+
+def test_points_that_are_one_run_start_once_and_it_is_said(command):
+    code, _, err = command("-m", "cluster=local,slurm_dev", "parallel=tp2pp2")
+    assert code == 99
+    assert [request.config.cluster.kind for request in command.started] == ["local"]
+    assert "note: points that are one run are run once: cluster=slurm_dev is cluster=local" in err
 
 
 @pytest.mark.parametrize("batches", [[], ["hydra.sweeper.max_batch_size=1"]])
@@ -259,7 +266,7 @@ def test_a_run_sees_the_command_as_it_was_typed_and_no_file_of_hydra(command, mo
         seen.append((sys.argv[1:], os.environ.get("HYDRA_FULL_ERROR"), os.getcwd(), list(temporary.iterdir())))
         return [ExitCode.DONE] * len(requests)
 
-    monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
+    command.submits(submit, monkeypatch)
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     assert command("-m", "tag=a,b")[0] == 0
@@ -271,7 +278,7 @@ def test_an_error_of_ours_is_not_told_as_one_of_the_command_line(command, monkey
     def submit(requests):
         raise error
 
-    monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
+    command.submits(submit, monkeypatch)
     for flags in ([], ["-m"]):
         with pytest.raises(type(error)) as raised:
             command(*flags, "tag=a")
@@ -282,7 +289,7 @@ def test_an_interrupt_ends_a_sweep(command, monkeypatch):
     def submit(requests):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
+    command.submits(submit, monkeypatch)
     code, _, err = command("-m", "tag=a,b")
     assert code == ExitCode.FAILED
     assert err.startswith("interrupted; ")

@@ -101,7 +101,7 @@ def test_a_sweep_gives_each_point_in_order(command):
     assert code == 0
     assert err.count("run id: ") == 2
     expected = [compose(["dry_run=config", f"tag={tag}"]).config for tag in "ab"]
-    assert out == b"".join(to_yaml(config) for config in expected)
+    assert out == b"---\n".join(to_yaml(config) for config in expected)
 
 
 @pytest.mark.parametrize("arguments", [["dry_run=config", "-m", "tag=a"], ["dry_run=config", "tag=a", "--multirun"]])
@@ -128,7 +128,7 @@ def test_a_failure_in_a_sweep_is_no_error_of_the_command_line(command, monkeypat
     def fail(requests):
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("mmhydra.launch.submit.submit", fail)
+    command.submits(fail, monkeypatch)
     with pytest.raises(RuntimeError, match="out of luck"):
         command("-m", "tag=a")
 

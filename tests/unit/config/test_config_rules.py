@@ -33,6 +33,7 @@ WORLD = ("parallel.dp", "parallel.tp", "parallel.pp", "cluster.max_processes")
 MICROBATCHES = (
     *("parallel.schedule", "parallel.pp", "training.microbatch_size", "training.global_batch_size", "parallel.dp"),
 )
+STEP = "/outputs/debug/3f83c51a9fd0/checkpoints/step-00000100"
 GPUS_64 = {"cluster.nodes": 8, "cluster.gpus_per_node": 8, "cluster.max_processes": None}
 
 
@@ -284,7 +285,7 @@ CASES = {
         {"data.sources.0.dataset": "all-heldout"},
         [("data.sources",)],
         ["the train split of source stdlib_code has no document", "leave the source out"],
-        {},
+        {"data.sources.0.dataset": "all-heldout", "training.steps": 0, "checkpoint.init_from": "/seed"},
     ),
     "a unit that no sequence holds": Case(
         {"data.sources.0.dataset": "images", "data.sources.1.dataset": "audio", "training.seq_len": 128},
@@ -427,11 +428,46 @@ CASES = {
         ["type checkpoint=default"],
         {"training.steps": 0},
     ),
-    "seed checkpoint from weights": Case(
+    "no steps from a state": Case(
+        {"training.steps": 0, "checkpoint.extend_from": "/seed"},
+        [("training.steps", "checkpoint.extend_from")],
+        ["type training.steps=N", "type checkpoint.init_from=/seed checkpoint.extend_from=null"],
         {"training.steps": 0, "checkpoint.init_from": "/seed"},
-        [("training.steps", "checkpoint.init_from")],
-        ["checkpoint.init_from=null"],
-        {"checkpoint.init_from": "/seed"},
+    ),
+    "an evaluation without a checkpointer": Case(
+        {"training.steps": 0, "checkpoint.init_from": "/seed", "checkpoint.enabled": False},
+        [("checkpoint.init_from", "checkpoint.enabled"), ("training.steps", "checkpoint.enabled")],
+        ["weights are loaded by the checkpointer", "type checkpoint=default"],
+        {"training.steps": 0, "checkpoint.init_from": "/seed"},
+    ),
+    "an evaluation of nothing held out": Case(
+        {
+            "data.sources.0.dataset": "all-train",
+            "training.steps": 0,
+            "training.validation_interval": None,
+            "checkpoint.init_from": "/seed",
+        },
+        [("data.sources", "training.steps")],
+        ["the held-out split of source stdlib_code has no document", "leave the source out"],
+        {"training.steps": 0, "training.validation_interval": None, "checkpoint.init_from": "/seed"},
+    ),
+    "nothing that is awaited": Case(
+        {"checkpoint.awaits": True},
+        [("checkpoint.awaits",)],
+        ["type checkpoint.extend_from=OUTPUTS/NAME/RUN_ID/checkpoints/step-NNNNNNNN", "or checkpoint.awaits=false"],
+        {"checkpoint.awaits": True, "checkpoint.extend_from": STEP},
+    ),
+    "a seed that is awaited of no run": Case(
+        {"checkpoint.awaits": True, "checkpoint.init_from": "/seeds/step-00000000"},
+        [("checkpoint.awaits", "checkpoint.init_from")],
+        ["/seeds/step-00000000 is no checkpoint that a run will save", "type checkpoint.init_from=OUTPUTS/NAME"],
+        {"checkpoint.awaits": True, "checkpoint.init_from": STEP},
+    ),
+    "awaiting a step by another name": Case(
+        {"checkpoint.awaits": True, "checkpoint.extend_from": STEP.replace("step-", "step-0")},
+        [("checkpoint.awaits", "checkpoint.extend_from")],
+        ["or checkpoint.awaits=false for one that is there"],
+        {"checkpoint.extend_from": STEP.replace("step-", "step-0")},
     ),
     "odd heads": Case({"model.dim": 36}, [("model.dim", "model.num_heads")], ["heads of 9", "even"], {"model.dim": 40}),
     "rounds of interleaved": Case(

@@ -167,7 +167,7 @@ CASES = {
     "partition": option("partition", "x", "type cluster.partition=VALUE"),
     "ntasks_per_node": option("ntasks_per_node", 3, "type cluster.gpus_per_node=VALUE"),
     "requeue": option("requeue", True, "cluster.slurm.requeue"),
-    "array": option("array", "0-3", "sweep with -m"),
+    "array": option("array", "0-3", "use cluster.slurm.array_parallelism"),
     "wrap": option("wrap", "x", "cluster.slurm.setup"),
     "output": option("output", "x", "run directory"),
     "a flag with a value": option("contiguous", "yes", "takes no value", "contiguous=true"),

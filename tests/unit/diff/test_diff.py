@@ -156,6 +156,16 @@ def test_initial_weights_are_named_by_what_they_are(make_run, show):
     assert rest == ['  checkpoint.init_from: null -> "/elsewhere"']
 
 
+def test_an_awaited_checkpoint_is_named_by_its_run_and_step(make_run, show):
+    path = "/o/debug/3f83c51a9fd0/checkpoints/step-00000100"
+    one, other = make_run(), make_run(init_from={"run": "3f83c51a9fd0", "step": 100}, checkpoint__init_from=path)
+    one.start()
+    other.start()
+    _, identity, rest, _ = show(one.directory.path, other.directory.path)
+    assert identity == ['  init_from_sha256: null -> "step 100 of run 3f83c51a9fd0"']
+    assert rest == [f'  checkpoint.init_from: null -> "{path}"']
+
+
 def test_attempts_differ_in_their_origin(make_run, show, monkeypatch):
     run = make_run()
     run.start()

@@ -14,7 +14,7 @@ from frozen import begin_job
 from mmhydra.errors import ExitCode
 from mmhydra.job.allocation import Allocation
 from mmhydra.job.bad_nodes import exclude_file, excluded
-from mmhydra.job.begin import EndedForGood, NoProgress, begin
+from mmhydra.job.begin import AnotherArray, EndedForGood, NoProgress, begin
 from mmhydra.job.end import end, end_of_preflight
 from mmhydra.job.progress import attempts_without_progress
 from mmhydra.job.report import Check, Report
@@ -353,6 +353,64 @@ def test_the_allocation_is_what_slurm_says():
     assert Allocation.of({"SLURM_JOB_ID": "12", "SLURMD_NODENAME": "n9", "MMHYDRA_END_TIME": ""}) == Allocation(
         "12", 0, (), "n9", None
     )
+
+
+def test_a_task_of_an_array_is_known_by_both_numbers():
+    variables = {"SLURM_JOB_ID": "40", "SLURM_ARRAY_JOB_ID": "40", "SLURM_ARRAY_TASK_ID": "3", "MMHYDRA_FOLDER": "/a"}
+    allocation = Allocation.of(variables)
+    assert (allocation.job_id, allocation.array, allocation.output) == ("40_3", "40", "/a")
+    alone = Allocation.of({"SLURM_JOB_ID": "40", "MMHYDRA_FOLDER": "/run/slurm"})
+    assert (alone.job_id, alone.array, alone.output) == ("40", None, "/run/slurm")
+
+
+# ---------------------------------------------------------------- tasks of arrays
+
+
+@pytest.fixture
+def task(tmp_path):
+    (tmp_path / "array").mkdir()
+    return Allocation("40_3", 0, ("n1", "n2"), "n1", None, str(tmp_path / "array"), "40")
+
+
+def test_a_task_notes_where_its_script_prints_and_is_judged_by_that(make_job_run, task, tmp_path):
+    attempt = begin(make_job_run().directory.attempts[0], task)
+    assert attempt.batch_output == tmp_path / "array"
+    (tmp_path / "array" / "40_3_0_log.err").write_text("")
+    (tmp_path / "array" / "40_3_1_log.err").write_text("Traceback\nImportError: half an edit\n")
+    (tmp_path / "array" / "40_31_1_log.err").write_text("Traceback\nof another task\n")
+    end(attempt, 1, task)
+    assert str(tmp_path / "array") in json.loads(attempt.outcome.read_text())["message"]
+    (failure,) = attempt.failures.glob("*.json")
+    assert "half an edit" in failure.read_text()
+
+
+def test_before_a_task_begins_its_submitter_knows_where_its_script_prints(make_job_run, tmp_path):
+    attempt = make_job_run().directory.attempts[0]
+    assert attempt.batch_output == attempt.run.slurm
+    attempt.submitted.write_text(json.dumps({"job_id": "40_3", "output": str(tmp_path)}))
+    assert attempt.batch_output == tmp_path
+
+
+def test_tasks_of_the_array_that_came_first_run_and_no_others(make_job_run, task):
+    run = make_job_run()
+    submitted = run.directory.attempts[0]
+    assert begin(submitted, task).number == 1
+    again = replace(task, restart=1)
+    submitted.outcome.write_text('{"exit_code": 75, "requeue": true}')
+    assert begin(submitted, again).number == 2, "a requeued task is still of the same array"
+    with pytest.raises(AnotherArray, match="the runs of this array are those of array 40 "):
+        begin(submitted, replace(task, job_id="41_3", array="41"))
+    assert len(run.directory.attempts) == 2
+
+
+def test_a_task_of_the_other_array_ends_well_and_says_why(make_job_run, task):
+    run = make_job_run()
+    submitted = run.directory.attempts[0]
+    begin(submitted, task)
+    variables = {"SLURM_ARRAY_JOB_ID": "41", "SLURM_ARRAY_TASK_ID": "3", "MMHYDRA_FOLDER": str(task.output)}
+    done = job("begin", submitted.path, **variables)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("mmhydra: the runs of this array are those of array 40 ")
 
 
 # ---------------------------------------------------------------- python -m mmhydra.job

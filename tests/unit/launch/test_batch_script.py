@@ -1,4 +1,7 @@
-"""Batch scripts: as text, as what bash reads, and run in bash. Only the processes that they start are faked."""
+"""Batch scripts: as text, as what bash reads, and run in bash. Only the processes that they start are faked.
+
+What is said of a job holds for a task of an array as well: `run` makes each test one of both.
+"""
 
 import os
 import shlex
@@ -17,8 +20,9 @@ from mmhydra.compose import compose
 from mmhydra.config.facts import Facts
 from mmhydra.config.rules import check
 from mmhydra.config.schema import RunConfig
+from mmhydra.launch.array import ArrayJob, executor_of_array, write_array
 from mmhydra.launch.batch import BatchJob
-from mmhydra.launch.slurm import script
+from mmhydra.launch.slurm import script, script_of
 from mmhydra.run.snapshot import Snapshot
 
 FOLDER = Path(__file__).parent / "golden"
@@ -64,10 +68,18 @@ def configs() -> dict[str, RunConfig]:
         return {name: compose(line).config for name, line in lines.items()}
 
 
-def job_of(config: RunConfig, outputs: Path) -> BatchJob:
-    run = outputs / config.name / RUN_ID
+def job_of(config: RunConfig, outputs: Path, run: Path | None = None) -> BatchJob:
+    run = run or outputs / config.name / RUN_ID
     snapshot = Snapshot(outputs / ".store" / "code" / "0" / "x", "5" * 64)
     return BatchJob(config, RUN_ID, "c" * 64, run, run / "attempts" / "0001", snapshot)
+
+
+def array_script(config: RunConfig) -> str:
+    """Of an array of three runs."""
+    folder = Path("/outputs/sweeps/it's a study/arrays/0001")
+    jobs = [replace(job_of(config, Path("/outputs")), run_id=run_id * 12) for run_id in "abc"]
+    array = ArrayJob(folder, "study-0001-t0k3n", tuple(jobs), (0, 2, 3), "aftercorr:77")
+    return script_of(executor_of_array(array))
 
 
 @pytest.fixture
@@ -76,18 +88,20 @@ def golden(request: pytest.FixtureRequest) -> Golden:
     return golden_in(FOLDER, request.config)
 
 
-@pytest.mark.parametrize("name", ["h100_256", "slurm_dev", "everything"])
+@pytest.mark.parametrize("name", ["h100_256", "slurm_dev", "everything", "array"])
 def test_the_script(configs, change, golden, name):
-    config = change(configs["slurm_dev"], EVERYTHING) if name == "everything" else configs[name]
+    config = change(configs["slurm_dev"], EVERYTHING) if name in ("everything", "array") else configs[name]
     assert [str(problem) for problem in check(config, Facts()) if not problem.is_note] == []
-    text = script(job_of(config, Path("/outputs")))
+    text = array_script(config) if name == "array" else script(job_of(config, Path("/outputs")))
     read = subprocess.run([BASH, "-n"], input=text, capture_output=True, text=True, check=False)
     assert (read.returncode, read.stderr) == (0, "")
     golden(f"{name}.sh", text.replace(shlex.quote(sys.executable), "PYTHON"))
 
 
 def test_no_golden_script_is_left_over():
-    assert sorted(file.name for file in FOLDER.iterdir()) == ["everything.sh", "h100_256.sh", "slurm_dev.sh"]
+    assert sorted(file.name for file in FOLDER.iterdir()) == [
+        *("array.sh", "everything.sh", "h100_256.sh", "slurm_dev.sh")
+    ]
 
 
 def options(text: str) -> dict[str, str]:
@@ -127,6 +141,28 @@ def test_what_sbatch_is_told(configs, change):
     assert told["comment"].startswith(f"{ODD} mmhydra run={RUN_ID} config=")
     assert "requeue" not in told
     assert "wckey" not in told
+
+
+def test_what_sbatch_is_told_of_an_array(configs, change):
+    config = change(configs["slurm_dev"], {**EVERYTHING, "cluster.slurm.array_parallelism": 5})
+    told, alone = options(array_script(config)), options(script(job_of(config, Path("/outputs"))))
+    folder = "/outputs/sweeps/it's a study/arrays/0001"
+    expected = {
+        "array": "0,2-3%5",
+        "job-name": "study-0001-t0k3n",
+        "dependency": "afterok:1234:1235,singleton,aftercorr:77",
+        "kill-on-invalid-dep": "yes",
+        "chdir": folder,
+        "comment": f"{ODD} mmhydra array=study-0001-t0k3n",
+        "output": f"{folder}/%A_%a_0_log.out",
+        "error": f"{folder}/%A_%a_0_log.err",
+    }
+    assert {name: told[name] for name in expected} == expected
+    assert {name: told[name] for name in told.keys() - expected} == {
+        name: alone[name] for name in alone.keys() - expected
+    }
+    text = array_script(change(config, {"cluster.slurm.dependency": None, "cluster.slurm.array_parallelism": None}))
+    assert (options(text)["array"], options(text)["dependency"]) == ("0,2-3", "aftercorr:77")
 
 
 def test_options_stand_before_the_first_command(configs, change):
@@ -178,14 +214,19 @@ class Ended:
     calls: list[list[str]]
     environment: dict[str, str]
     err: str
+    job_id: str
 
     @property
     def steps(self) -> list[str]:
-        """The calls in short: `begin`, `preflight`, `ranks`, `end CODE STATE`, `requeue`, `update`."""
+        """The calls in short: `begin`, `preflight`, `ranks`, `end CODE STATE`, `requeue JOB`, `update`.
+
+        Without the comment that a task of an array gives itself.
+        """
         found = []
         for tool, *arguments in self.calls:
             if tool == "scontrol" and arguments[0] in ("requeue", "update"):
-                found.append(" ".join(arguments))
+                if not arguments[-1].startswith("Comment="):
+                    found.append(" ".join(arguments).replace(self.job_id, "JOB"))
             elif tool == "python":
                 found.append(
                     "ranks" if "submitit.core._submit" in arguments else " ".join([arguments[2], *arguments[4:]])
@@ -196,8 +237,14 @@ class Ended:
 Runner = Callable[..., Ended]
 
 
+@pytest.fixture(params=["job", "task"])
+def kind(request) -> str:
+    """A job of its own, or a task of an array."""
+    return request.param
+
+
 @pytest.fixture
-def run(tmp_path, configs, change) -> Runner:
+def run(tmp_path, configs, change, kind) -> Runner:
     """Runs the script of slurm_dev in bash. Answers: NAME_out, NAME_code; `leaves` are changes of the config."""
     here = tmp_path / "bin it's"
     here.mkdir()
@@ -217,17 +264,30 @@ def run(tmp_path, configs, change) -> Runner:
             (here / f"{base}.{kind}").write_text(str(value))
         config = change(configs["slurm_dev"], {"cluster.slurm.python": str(python), **(leaves or {})})
         file = tmp_path / "job.sh"
-        file.write_text(script(job_of(config, outputs or Path("/outputs"))))
+        variables = {"SLURM_JOB_ID": "42"}
+        if kind == "job":
+            file.write_text(script(job_of(config, outputs or Path("/outputs"))))
+        else:
+            # The number of a task is that of the whole array in the last one, so nothing may be asked of it.
+            variables |= {"SLURM_ARRAY_JOB_ID": "42", "SLURM_ARRAY_TASK_ID": "3"}
+            paths = [(outputs or tmp_path) / "debug" / name for name in ("one", "two", RUN_ID, "four")]
+            paths[2].mkdir(parents=True)
+            jobs = tuple(job_of(config, outputs or Path("/outputs"), path) for path in paths)
+            array = ArrayJob((outputs or tmp_path) / "the array's", "study", jobs, (0, 2, 3, 33))
+            write_array(array)
+            file.write_text((array.folder / "array.sh").read_text())
         variables = {
             **os.environ,
-            **{"PATH": f"{here}:{os.environ['PATH']}", "SLURM_JOB_ID": "42", "SLURMD_NODENAME": "node1", "TZ": "UTC"},
+            **variables,
+            **{"PATH": f"{here}:{os.environ['PATH']}", "SLURMD_NODENAME": "node1", "TZ": "UTC"},
             **{"RANK": "7", "PYTHONSTARTUP": "/x"},
         }
         done = subprocess.run([BASH, file], env=variables, capture_output=True, text=True, timeout=60, check=False)
         calls = [shlex.split(line) for line in (here / "calls").read_text().splitlines()]
         seen = here / "environment"
         pairs = seen.read_text().split("\0")[:-1] if seen.exists() else []
-        return Ended(done.returncode, calls, dict(pair.split("=", 1) for pair in pairs), done.stderr)
+        environment = dict(pair.split("=", 1) for pair in pairs)
+        return Ended(done.returncode, calls, environment, done.stderr, "42" if kind == "job" else "42_3")
 
     return start
 
@@ -246,33 +306,33 @@ def test_done(run, tmp_path):
 
 def test_requeue_without_nodes_to_keep_away_from(run):
     ended = run(ranks_code=75, end_out="75 requeue\n")
-    assert ended.steps[-2:] == ["end 75 RUNNING", "requeue 42"]
+    assert ended.steps[-2:] == ["end 75 RUNNING", "requeue JOB"]
     assert ended.code == 75
 
 
 def test_requeue_away_from_nodes(run):
     ended = run(ranks_code=1, end_out="1 requeue gpu01,gpu02\n")
-    assert ended.steps[-3:] == ["end 1 RUNNING", "requeue 42", "update JobId=42 ExcNodeList=gpu01,gpu02"]
+    assert ended.steps[-3:] == ["end 1 RUNNING", "requeue JOB", "update JobId=JOB ExcNodeList=gpu01,gpu02"]
     assert ended.code == 1
 
 
 def test_a_requeue_that_slurm_refuses(run):
     ended = run(ranks_code=75, end_out="75 requeue gpu01\n", requeue_code=1)
-    assert ended.steps[-1] == "requeue 42"
+    assert ended.steps[-1] == "requeue JOB"
     assert ended.code == 75
 
 
 def test_a_failed_smoke_test_starts_no_rank(run):
     ended = run(preflight_code=1, end_out="1 requeue gpu01\n")
     assert ended.steps == [
-        *("begin", "preflight 120", "end preflight RUNNING", "requeue 42", "update JobId=42 ExcNodeList=gpu01")
+        *("begin", "preflight 120", "end preflight RUNNING", "requeue JOB", "update JobId=JOB ExcNodeList=gpu01")
     ]
     assert ended.code == 1
 
 
 def test_a_smoke_test_that_is_preempted(run):
     ended = run(preflight_code=75, end_out="75 requeue\n")
-    assert ended.steps == ["begin", "preflight 120", "end 75 RUNNING", "requeue 42"]
+    assert ended.steps == ["begin", "preflight 120", "end 75 RUNNING", "requeue JOB"]
     assert ended.code == 75
 
 
@@ -337,7 +397,7 @@ def test_in_a_container_every_process_of_the_job_is_started_by_srun(run):
         "cluster.slurm.requeue": True,
     }
     ended = run(leaves, ranks_code=75, end_out="75 requeue\n")
-    assert ended.steps == ["begin", "preflight 120", "ranks", "end 75 RUNNING", "requeue 42"]
+    assert ended.steps == ["begin", "preflight 120", "ranks", "end 75 RUNNING", "requeue JOB"]
     sruns = [call for call in ended.calls if call[0] == "srun"]
     assert len(sruns) == 4, "begin, preflight, ranks, end"
     for call in sruns:
@@ -356,10 +416,38 @@ def test_setup_runs_before_anything_else(run, tmp_path):
 def test_signals_of_a_preemption_do_not_end_the_script(run):
     """SLURM ends a script by SIGTERM; the ranks save meanwhile, and then the verdict is asked for."""
     ended = run({"cluster.slurm.setup": ["(sleep 0.3; kill -TERM $$) &"]}, ranks_code=75, end_out="75 requeue\n")
-    assert (ended.code, ended.steps[-1]) == (75, "requeue 42")
+    assert (ended.code, ended.steps[-1]) == (75, "requeue JOB")
 
 
 def test_the_comment_names_config_and_code(configs):
     job = job_of(configs["slurm_dev"], Path("/outputs"))
     assert job.comment == f"mmhydra run={RUN_ID} config={'c' * 64} code={'5' * 64}"
     assert options(script(replace(job, run_id="ffffffffffff")))["comment"].startswith("mmhydra run=ffffffffffff ")
+
+
+@pytest.mark.parametrize("kind", ["task"], indirect=True)
+def test_a_task_is_the_run_of_its_line(run, tmp_path):
+    ended = run({"cluster.slurm.comment": ODD, "cluster.slurm.setup": [f"pwd > {tmp_path}/place"]}, end_out="0 stop\n")
+    assert ended.code == 0, ended.err
+    first = next(call for call in ended.calls if call[:4] == ["python", "-m", "mmhydra.job", "begin"])
+    assert first[4] == f"{tmp_path}/debug/{RUN_ID}/attempts/0001"
+    assert (tmp_path / "place").read_text() == f"{tmp_path}/debug/{RUN_ID}\n", "as in a job of its own"
+    asked = [call for call in ended.calls if call[0] == "scontrol"]
+    comment = f"{ODD} mmhydra run={RUN_ID} config={'c' * 64} code={'5' * 64}"
+    assert ["scontrol", "update", "JobId=42_3", f"Comment={comment}"] in asked
+    assert not [call for call in asked if "42" in call], "that would be the whole array"
+    assert (tmp_path / "the array's" / "42_3_submitted.pkl").is_file()
+    assert ended.environment["MMHYDRA_FOLDER"] == f"{tmp_path}/the array's"
+
+
+@pytest.mark.parametrize("kind", ["task"], indirect=True)
+def test_a_comment_that_slurm_refuses_ends_nothing(run):
+    ended = run(update_code=1, end_out="0 stop\n")
+    assert (ended.code, ended.steps[-1]) == (0, "end 0 RUNNING")
+    assert "note: SLURM does not take the comment of this task: mmhydra run=" in ended.err
+
+
+@pytest.mark.parametrize("kind", ["task"], indirect=True)
+def test_a_task_whose_run_another_array_has_ends_well_without_it(run):
+    ended = run(begin_out="")
+    assert (ended.code, ended.steps) == (0, ["begin"])

@@ -77,6 +77,14 @@ def test_a_seed_checkpoint_is_a_complete_run_of_no_steps(plan):
     assert one.is_complete
 
 
+def test_an_evaluation_saves_nothing_and_is_complete_when_it_ended_well(plan):
+    one = plan(training__steps=0, checkpoint__init_from="/seed")
+    end(one, "failed")
+    assert not one.is_complete
+    end(one, "done")
+    assert one.is_complete
+
+
 def test_without_checkpoints_the_newest_attempt_decides(plan):
     one = plan(checkpoint__enabled=False)
     assert not one.is_complete

@@ -30,6 +30,8 @@ def sized(default_config, change):
 
 # ---------------------------------------------------------------- text
 
+EVALUATION = {"training.steps": 0, "checkpoint.init_from": "/seed", "training.validation_batches": 8}
+
 
 @pytest.mark.parametrize(
     ("leaves", "text"),
@@ -37,6 +39,8 @@ def sized(default_config, change):
         ({}, "1 process, 200 steps, 409,600 tokens"),
         ({"training.steps": 1}, "1 process, 1 step, 2,048 tokens"),
         ({"training.steps": 0}, "1 process, 0 steps, 0 tokens"),
+        (EVALUATION, "1 process, the held-out loss of 8 batches, 16,384 tokens"),
+        ({**EVALUATION, "training.validation_batches": 1}, "1 process, the held-out loss of 1 batch, 2,048 tokens"),
         ({"parallel.dp": 2}, "2 processes, 200 steps, 409,600 tokens"),
         ({"parallel.dp": 2, "parallel.tp": 2, "parallel.pp": 2}, "8 processes, 200 steps, 409,600 tokens"),
         ({"training.steps": None, "training.tokens": 2049}, "1 process, 2 steps, 4,096 tokens"),

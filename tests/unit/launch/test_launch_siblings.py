@@ -108,6 +108,14 @@ def test_a_run_is_no_sibling_of_itself(make_run):
     assert closest(run.directory, identify(run.config, {}, None)) is None
 
 
+def test_an_evaluation_is_no_slip_of_the_run_that_it_measures(make_run, new):
+    run = make_run(100)
+    directory, identity = new(training__steps=0)
+    assert closest(directory, identity) is not None
+    weights = str(run.folder(100))
+    assert closest(*new(training__steps=0, checkpoint__init_from=weights)) is None
+
+
 def test_other_data_and_initial_weights_are_told(make_run, new):
     make_run(100)
     directory, _ = new(tag="x")

@@ -216,7 +216,7 @@ def test_a_dry_run_needs_no_data_and_writes_nothing(slurm, request_of, tmp_path,
     err = capsys.readouterr().err
     assert "run id: pending" in err
     assert "MMHYDRA_SUBMITTED_ATTEMPT=" in err
-    assert f"export PYTHONPATH={tmp_path}/outputs/.store/code/" in text
+    assert f"MMHYDRA_CODE={tmp_path}/outputs/.store/code/" in text
     assert not (tmp_path / "outputs").exists()
     assert slurm.calls == []
 

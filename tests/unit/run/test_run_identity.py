@@ -112,6 +112,23 @@ def test_data_and_initial_weights_are_identity(default_config):
     assert len(ids) == 8
 
 
+def test_an_awaited_checkpoint_is_identity_by_its_run_and_step(default_config):
+    awaited = [{"run": run_id, "step": step} for run_id in ("a" * 12, "b" * 12) for step in (1, 2)]
+    starts = [*((one, None) for one in awaited), *((None, one) for one in awaited), (None, None), ("c", None)]
+    assert len({identify(default_config, {}, *start).run_id for start in starts}) == len(starts)
+
+
+def test_how_much_an_evaluation_measures_is_identity(default_config, change):
+    """For a run with steps, validation trains nothing."""
+    for leaves, num_ids in (
+        ({}, 1),
+        ({"training.steps": 0}, 1),
+        ({"training.steps": 0, "checkpoint.init_from": "/a"}, 2),
+    ):
+        configs = [change(default_config, {**leaves, "training.validation_batches": number}) for number in (2, 3)]
+        assert len({identify(config, {}, "c").run_id for config in configs}) == num_ids
+
+
 def test_the_order_of_manifests_does_not_matter(default_config):
     one = identify(default_config, {"a": "1", "b": "2"}, None)
     other = identify(default_config, {"b": "2", "a": "1"}, None)

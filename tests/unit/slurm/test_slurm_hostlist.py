@@ -1,6 +1,6 @@
 import pytest
 
-from mmhydra.hostlist import compress, expand
+from mmhydra.hostlist import compress, expand, ranges
 
 
 @pytest.mark.parametrize(
@@ -36,3 +36,10 @@ def test_names_of_a_list(short: str, names: list[str]) -> None:
 def test_short_form_of_names(names: list[str], short: str) -> None:
     assert compress(names) == short
     assert sorted(expand(short)) == sorted(set(names))
+
+
+def test_numbers_as_slurm_writes_them() -> None:
+    assert ranges([0, 3, 7, 8, 9]) == "0,3,7-9"
+    assert ranges([1, 2, 10], width=3) == "001-002,010"
+    assert ranges(range(1001)) == "0-1000"
+    assert ranges([]) == ""

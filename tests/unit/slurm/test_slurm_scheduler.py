@@ -7,6 +7,7 @@ from fake_slurm import INVALID, NO_ACCOUNTING, UNREACHABLE, FakeSlurm, squeue_ro
 
 from mmhydra.errors import UserError
 from mmhydra.slurm import JobState, Scheduler, SchedulerError
+from mmhydra.slurm.answers import BULK_COLUMNS
 
 # Lines that SLURM 22.05 printed, shortened where they say nothing.
 SCONTROL_RUNNING = (
@@ -212,3 +213,179 @@ def test_the_tools_get_the_sites_configuration_and_nobodys_taste(
 
 def test_expand_is_there_for_those_who_have_a_scheduler() -> None:
     assert Scheduler.expand("gpu[1-2]") == ["gpu1", "gpu2"]
+
+
+# ---------------------------------------------------------------- many jobs
+
+
+class ListingSlurm(FakeSlurm):
+    """squeue as it is asked of many jobs: first their ids as they are, then rows."""
+
+    def lists(self, *rows: str) -> None:
+        """What is there; ids as in `123_[0-3,7]`."""
+        ids = "".join(f"{row.split(' ', 1)[0]}\n" for row in rows)
+        self.answer("squeue", "".join(f"{row}\n" for row in rows))
+        file = self.folder / "squeue"
+        text = file.read_text().splitlines()
+        (self.folder / "squeue.ids").write_text(ids)
+        shortcut = f'[[ "$*" == *"-o %i"* ]] && {{ /bin/cat "{self.folder}/squeue.ids"; exit 0; }}'
+        file.write_text("\n".join([*text[:2], shortcut, *text[2:]]) + "\n")
+
+
+@pytest.fixture
+def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ListingSlurm:
+    fake = ListingSlurm(tmp_path / "bin")
+    monkeypatch.setenv("PATH", str(fake.folder))
+    return fake
+
+
+def bulk_row(job: str, state: str, **values: object) -> str:
+    return squeue_row(job, state, columns=BULK_COLUMNS, **values)
+
+
+def test_many_jobs_are_two_questions(listing: ListingSlurm) -> None:
+    listing.lists(
+        bulk_row("40_[5-7,9-13:2%2]", "PENDING", reason="JobArrayTaskLimit"),
+        bulk_row("40_0", "COMPLETED"),
+        bulk_row("40_1", "RUNNING", restarts=1),
+        bulk_row("40_2", "FAILED", status=512),
+        bulk_row("41", "RUNNING", nodes="gpu[01-02]"),
+        bulk_row("42_[0]", "CANCELLED"),
+    )
+    wanted = ["40_0", "40_1", "40_2", "40_5", "40_7", "40_8", "40_9", "40_10", "40_11", "40_13", "41", "42_0", "43"]
+    states = Scheduler().states(iter(wanted))
+    assert list(states) == wanted
+    assert {name: None if job is None else job.state for name, job in states.items()} == {
+        **{"40_0": "COMPLETED", "40_1": "RUNNING", "40_2": "FAILED", "41": "RUNNING", "42_0": "CANCELLED"},
+        **dict.fromkeys(["40_5", "40_7", "40_9", "40_11", "40_13"], "PENDING"),
+        **dict.fromkeys(["40_8", "40_10", "43"]),
+    }
+    assert all(job is None or job.job_id == name for name, job in states.items())
+    waiting, failed, running = states["40_7"], states["40_2"], states["40_1"]
+    assert waiting is not None
+    assert failed is not None
+    assert running is not None
+    assert (waiting.reason, failed.exit_code, running.restarts) == ("JobArrayTaskLimit", 2, 1)
+    assert [call.split()[0] for call in listing.calls] == ["squeue", "squeue"], "for one that is gone there is no sacct"
+    assert all(" -j 40,41,42,43 " in call for call in listing.calls)
+    assert listing.environment_of("squeue")["SLURM_BITSTR_LEN"] == "0"
+
+
+def test_a_task_that_starts_between_the_questions_is_where_it_is(listing: ListingSlurm) -> None:
+    listing.lists(bulk_row("40_0", "RUNNING"), bulk_row("40_[1]", "PENDING"))
+    (listing.folder / "squeue.ids").write_text("40_[0-1]\n")
+    states = Scheduler().states(["40_0", "40_1"])
+    assert [job.state if job is not None else None for job in states.values()] == ["RUNNING", "PENDING"]
+
+
+def test_no_jobs_are_no_question(slurm: FakeSlurm) -> None:
+    assert Scheduler().states([]) == {}
+    Scheduler().cancel_many([])
+    assert slurm.calls == []
+
+
+def test_very_many_jobs_are_asked_for_in_parts(slurm: FakeSlurm) -> None:
+    slurm.answer("squeue")
+    assert set(Scheduler().states(str(number) for number in range(1, 1202)).values()) == {None}
+    assert len([call for call in slurm.calls if "-O" in call]) == 3
+
+
+def test_what_the_controller_forgot_of_many_accounting_may_know(listing: ListingSlurm) -> None:
+    listing.lists(bulk_row("40_0", "RUNNING"))
+    listing.answer("sacct", "40_1|COMPLETED|None|0:0|60|10|2026-11-25T16:17:05|gpu1\n40_2|RUNNING|None|0:0|1|1||\n")
+    states = Scheduler().states(["40_0", "40_1", "40_2", "40_3"])
+    assert [job.state if job is not None else None for job in states.values()] == ["RUNNING", "COMPLETED", None, None]
+    assert listing.calls[-1].startswith("sacct -X -n -P -j 40 -o ")
+
+
+def test_many_jobs_by_scontrol_alone(slurm: FakeSlurm) -> None:
+    waiting = (
+        "JobId=4716 ArrayJobId=4713 ArrayTaskId=2-4%3 JobName=j.sh JobState=PENDING Reason=Resources Restarts=0 "
+        "ExitCode=0:0 RunTime=00:00:00 TimeLimit=UNLIMITED StartTime=Unknown EndTime=Unknown NodeList=(null)\n"
+    )
+    slurm.answer("scontrol", SCONTROL_TASK + waiting)
+    states = Scheduler().states(["4713_0", "4713_3", "4713_5"])
+    assert [job.state if job is not None else None for job in states.values()] == ["FAILED", "PENDING", None]
+
+
+def test_many_jobs_of_a_site_with_sacct_alone(slurm: FakeSlurm) -> None:
+    slurm.answer("sacct", "40_0|RUNNING|None|0:0|60|10||gpu1\n40_[1-2%1]|PENDING|None|0:0|0|10||None assigned\n")
+    states = Scheduler().states(["40_0", "40_1", "40_3"])
+    assert [job.state if job is not None else None for job in states.values()] == ["RUNNING", "PENDING", None]
+
+
+def test_a_controller_that_is_down_knows_nothing_of_many_either(slurm: FakeSlurm) -> None:
+    slurm.is_down()
+    with pytest.raises(SchedulerError, match=r"SLURM can't be asked about jobs 40_0, 40_1, 40_2, \.\.\.:"):
+        Scheduler().states([f"40_{number}" for number in range(9)])
+    slurm.answer("sacct")
+    with pytest.raises(SchedulerError, match="sacct: knows no such job"):
+        Scheduler().states(["40_0"])
+    for tool in ("squeue", "scontrol", "sacct"):
+        slurm.remove(tool)
+    with pytest.raises(SchedulerError, match="neither squeue, scontrol nor sacct is on PATH"):
+        Scheduler().states(["40_0"])
+    with pytest.raises(SchedulerError, match="is no job id"):
+        Scheduler().states(["40_0", "x"])
+
+
+def test_a_controller_that_answers_one_of_the_questions_alone_is_no_answer(listing: ListingSlurm) -> None:
+    listing.answer("squeue", err=UNREACHABLE, code=1)
+    listing.answer("scontrol", err=UNREACHABLE, code=1)
+    listing.answer("sacct", err=NO_ACCOUNTING, code=1)
+    (listing.folder / "squeue.ids").write_text("40_[0-1]\n")
+    with pytest.raises(SchedulerError, match=r"squeue: .*Unable to contact"):
+        Scheduler().states(["40_0"])
+    listing.lists(bulk_row("40_[0-1]", "PENDING"))
+    text = (listing.folder / "squeue").read_text()
+    (listing.folder / "squeue").write_text(text.replace("exit 0; }", f'echo "{UNREACHABLE}" >&2; exit 1; }}'))
+    (listing.folder / "squeue.ids").write_text("")
+    with pytest.raises(SchedulerError, match=r"squeue: .*Unable to contact"):
+        Scheduler().states(["40_0"])
+
+
+# ---------------------------------------------------------------- by name
+
+
+def test_jobs_of_a_name(slurm: FakeSlurm) -> None:
+    slurm.answer("squeue", "41\n9\n41\n")
+    assert Scheduler().find_by_name("study-0001-abcd") == ["9", "41"]
+    assert slurm.calls == ["squeue -h -t all --name=study-0001-abcd -o %F"]
+
+
+def test_jobs_of_a_name_that_only_accounting_knows(slurm: FakeSlurm) -> None:
+    since = datetime(2026, 11, 25, 16).astimezone()
+    slurm.answer("squeue")
+    slurm.answer("sacct", "41_0\n41_[1-3]\n")
+    assert Scheduler().find_by_name("x", since) == ["41"]
+    assert slurm.calls[-1] == "sacct -X -n -P --starttime=2026-11-25T15:00:00 --name=x -o JobID"
+    slurm.answer("sacct", err=NO_ACCOUNTING, code=1)
+    assert Scheduler().find_by_name("x") == [], "the controller has answered"
+
+
+def test_jobs_of_a_name_where_nobody_answers(slurm: FakeSlurm) -> None:
+    slurm.is_down()
+    with pytest.raises(SchedulerError, match="SLURM can't be asked about jobs of the name x:"):
+        Scheduler().find_by_name("x")
+    slurm.answer("sacct")
+    with pytest.raises(SchedulerError, match=r"squeue: .*Unable to contact"):
+        Scheduler().find_by_name("x")
+    slurm.remove("squeue")
+    assert Scheduler().find_by_name("x") == []
+    slurm.remove("sacct")
+    with pytest.raises(SchedulerError, match="neither squeue nor sacct is on PATH"):
+        Scheduler().find_by_name("x")
+
+
+# ---------------------------------------------------------------- cancel many
+
+
+def test_many_jobs_are_cancelled_by_ranges(slurm: FakeSlurm) -> None:
+    slurm.answer("scancel")
+    Scheduler().cancel_many(["40_3", "41", "40_0", "40_1", "42_7", "40_3"])
+    assert slurm.calls == ["scancel 41 40_[0-1,3] 42_[7]"]
+    slurm.answer("scancel", err="scancel: error: Access/permission denied\n", code=1)
+    with pytest.raises(SchedulerError, match=r"scancel 40_\[1\]: .*permission denied"):
+        Scheduler().cancel_many(["40_1"])
+    with pytest.raises(SchedulerError, match="is no job id"):
+        Scheduler().cancel_many(["40_1", "40_[2-3]"])

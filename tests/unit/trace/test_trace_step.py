@@ -179,6 +179,9 @@ def test_a_place_that_is_no_run_and_a_run_without_steps_are_refused(make_run, tr
     code, _, err = trace(make_run(training__steps=0, training__validation_interval=None), "--step", 1)
     assert code == 2
     assert "has no steps: with training.steps=0 it only writes its initial weights" in err
+    code, _, err = trace(make_run(training__steps=0, checkpoint__init_from="/seed"), "--step", 1)
+    assert code == 2
+    assert "has no steps: with training.steps=0 it only measures the held-out loss of weights" in err
 
 
 def test_data_that_are_gone_or_others_are_refused_and_can_be_given(make_run, trace, data, tmp_path):

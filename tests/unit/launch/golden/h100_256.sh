@@ -19,13 +19,17 @@
 #SBATCH --time=2880
 
 # setup
-# Run 0123456789ab (10b); its config, code and data are frozen, nothing else is read.
+# Run 0123456789ab (10b); its config, code and data are frozen, nothing else is read
+MMHYDRA_JOB=$SLURM_JOB_ID
+MMHYDRA_FOLDER=/outputs/10b/0123456789ab/slurm
+MMHYDRA_SUBMITTED_ATTEMPT=/outputs/10b/0123456789ab/attempts/0001
+MMHYDRA_CODE=/outputs/.store/code/0/x
 unset MMHYDRA_ATTEMPT MMHYDRA_END_TIME RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT PYTHONSTARTUP
 export SLURM_EXPORT_ENV=ALL # what is exported here reaches the ranks, whatever sbatch was told
+export MMHYDRA_FOLDER MMHYDRA_SUBMITTED_ATTEMPT
 export OMP_NUM_THREADS=12
-export MMHYDRA_SUBMITTED_ATTEMPT=/outputs/10b/0123456789ab/attempts/0001
 export TORCH_NCCL_ASYNC_ERROR_HANDLING=1
-export PYTHONPATH=/outputs/.store/code/0/x${PYTHONPATH:+:$PYTHONPATH} PYTHONSAFEPATH=1
+export PYTHONPATH="$MMHYDRA_CODE${PYTHONPATH:+:$PYTHONPATH}" PYTHONSAFEPATH=1
 
 # SLURM ends a script by SIGTERM when it preempts its job: this one first waits for the ranks to save.
 trap : TERM
@@ -33,15 +37,15 @@ mmhydra_job() {
     PYTHON -m mmhydra.job "$@"
 }
 job_field() {
-    scontrol --oneliner show job "$SLURM_JOB_ID" | grep --only-matching --perl-regexp " $1=\\K[^ ]+"
+    scontrol --oneliner show job "$MMHYDRA_JOB" | grep --only-matching --perl-regexp " $1=\\K[^ ]+"
 }
 finish() { # $1: what srun returned, or `preflight`; $2: the code if nobody can tell
     verdict=$(mmhydra_job end "$MMHYDRA_ATTEMPT" "$1" "$(job_field JobState)") || verdict="$2 stop"
     read -r code action nodes <<<"$verdict" # nodes: to keep away from
     if [ "$action" = requeue ]; then
         trap '' TERM # requeueing ends this script, which has a line to go
-        scontrol requeue "$SLURM_JOB_ID" || exit "$code"
-        [ -z "$nodes" ] || scontrol update JobId="$SLURM_JOB_ID" ExcNodeList="$nodes"
+        scontrol requeue "$MMHYDRA_JOB" || exit "$code"
+        [ -z "$nodes" ] || scontrol update JobId="$MMHYDRA_JOB" ExcNodeList="$nodes"
     fi
     exit "${code:-1}"
 }
@@ -52,9 +56,9 @@ ends=$(job_field EndTime) && MMHYDRA_END_TIME=$(date -d "$ends" +%s) && export M
 MMHYDRA_ATTEMPT=$(mmhydra_job begin "$MMHYDRA_SUBMITTED_ATTEMPT") || exit
 export MMHYDRA_ATTEMPT
 
-# For submitit, if this script was given to sbatch by hand.
-pickle=/outputs/10b/0123456789ab/slurm/${SLURM_JOB_ID}_submitted.pkl
-[ -e "$pickle" ] || cp /outputs/10b/0123456789ab/slurm/bridge.pkl "$pickle"
+# For submitit, unless it has written one for this job.
+pickle="$MMHYDRA_FOLDER/${MMHYDRA_JOB}_submitted.pkl"
+[ -e "$pickle" ] || cp "$MMHYDRA_FOLDER/bridge.pkl" "$pickle"
 
 # Is each node fit to compute?
 timeout --kill-after=10 360 srun --nodes=32 --ntasks=32 --ntasks-per-node=1 --kill-on-bad-exit=0 --wait=0 --cpus-per-task=12 --gpu-bind=none \

@@ -1,0 +1,87 @@
+"""`python -m mmhydra.drive SWEEP`: goes on with a search, or with stages that wait for the best of those before.
+
+It may be killed at any moment and started again; runs that are under way go on without it.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime
+
+from mmhydra import startup  # noqa: F401  (first: it makes the imports below cheaper)
+from mmhydra.errors import ExitCode, UserError, refuse
+from mmhydra.launch.search.driving import drive_search
+from mmhydra.launch.search.setting import is_search, use_frozen_code
+from mmhydra.launch.sweeps.freezing import kept_origin
+from mmhydra.launch.sweeps.submitting import advance
+from mmhydra.monitor.pipe import ends_quietly
+from mmhydra.sweep.find import find_sweep
+from mmhydra.sweep.record import SweepDirectory
+
+_STAGES_POLL_S = 30.0
+
+
+class TimeIsUp(Exception):
+    """SLURM says that the allocation is about to end."""
+
+
+@ends_quietly
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns 0 at the end of the sweep, 1 if no trial came to its end or it was interrupted, 2 if it can't be driven.
+
+    In a SLURM job 75 when its time is up: the job is to be started again.
+    """
+    parser = argparse.ArgumentParser(prog="python -m mmhydra.drive", description=__doc__)
+    parser.add_argument("sweep", metavar="SWEEP", help="the name of a sweep, or any path in one")
+    options = parser.parse_args(arguments)
+    try:
+        sweep = find_sweep(options.sweep)
+        _heed_signals()
+        use_frozen_code(sweep, kept_origin(sweep), [str(sweep.path)])
+        return drive_search(sweep, say) if is_search(sweep) else _drive_stages(sweep)
+    except UserError as error:
+        return refuse(error)
+    except TimeIsUp:
+        say("the time of this job is up; runs that are under way go on, and so does the next driver")
+        return ExitCode.PREEMPTED
+    except KeyboardInterrupt:
+        print(
+            "interrupted; runs that are under way go on. To go on with the sweep type\n"
+            f"  python -m mmhydra.drive {options.sweep}\nto end its runs\n  python -m mmhydra.cancel {options.sweep}",
+            file=sys.stderr,
+        )
+        return ExitCode.FAILED
+
+
+def say(text: str) -> None:
+    """A line for people, with the time."""
+    print(f"{datetime.now().astimezone():%H:%M:%S} {text}", flush=True)
+
+
+def _drive_stages(sweep: SweepDirectory) -> int:
+    """Submits later stages as soon as their parents have ended."""
+    while advance(sweep):
+        time.sleep(_STAGES_POLL_S)
+    say(f"nothing is left to wait for; python -m mmhydra.status {sweep.name} shows the table")
+    return ExitCode.DONE
+
+
+def _heed_signals() -> None:
+    """SIGTERM ends us as Ctrl-C does. SLURM says by SIGUSR2 that a job's time is up."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def time_is_up(number: int, frame: object) -> None:
+        raise TimeIsUp
+
+    signal.signal(signal.SIGTERM, interrupt)
+    if "SLURM_JOB_ID" in os.environ:
+        signal.signal(signal.SIGUSR2, time_is_up)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,317 @@
+"""Several runs as one SLURM job array: one script, and a line of tasks.tsv for each task.
+
+A submitter may be killed at any moment, or not hear what sbatch did. So an array has a name that no other has, is
+written down before sbatch is called, and is looked for by that name afterwards. If it was submitted twice all the same,
+the tasks of one of the two end at once (`claimed`).
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from submitit.core.utils import DelayedSubmission
+from submitit.slurm.slurm import SlurmExecutor
+
+from mmhydra.config.schema import RunConfig
+from mmhydra.errors import ExitCode, UserError
+from mmhydra.files import read_object, write_atomic, write_json
+from mmhydra.hostlist import ranges
+from mmhydra.job.begin import CLAIMED
+from mmhydra.job.bridge import Bridge
+from mmhydra.launch.batch import BRIDGE, BatchJob, Subject
+from mmhydra.launch.slurm import (
+    REFUSALS,
+    SubmissionError,
+    as_configured,
+    batch_job,
+    executor_of,
+    script_of,
+    what_sbatch_said,
+)
+from mmhydra.run.claim import claim
+from mmhydra.run.directory import Attempt
+from mmhydra.run.outcome import conclude
+from mmhydra.slurm.scheduler import Scheduler, SchedulerError
+
+RECORD, TASKS, SCRIPT = "array.json", "tasks.tsv", "array.sh"
+_VERSION = 1
+_WRITERS = 16
+_NOBODY = "nobody"  # has the runs of an array that was given up
+
+# empty: not written to the end, so sbatch was not called. refused: sbatch did not take it, its attempts are concluded.
+ArrayState = Literal["empty", "submitting", "submitted", "refused", "dropped"]
+
+
+class ArrayError(UserError):
+    """An array that can't be written, or a folder that is none."""
+
+
+@dataclass(frozen=True)
+class ArrayJob:
+    """Attempts that ask for the same (`resource_class`), one a task.
+
+    `folder` is the array's own. `name` is SLURM's name of the job and must be unique: by it a submission is found
+    whose submitter was killed. `indices` are the task ids, ascending, each below MaxArraySize. `dependency` (such as
+    aftercorr:123) comes to what the cluster says.
+    """
+
+    folder: Path
+    name: str
+    jobs: tuple[BatchJob, ...]
+    indices: tuple[int, ...]
+    dependency: str | None = None
+
+    def __post_init__(self) -> None:
+        assert self.jobs, "an array has a task"
+        assert len(self.jobs) == len(self.indices), "one task a job"
+        assert self.indices == tuple(sorted(set(self.indices))), "ascending, each once"
+
+    @property
+    def subject(self) -> Subject:
+        """What the script says of all tasks."""
+        slurm = self.jobs[0].slurm
+        limit = "" if slurm.array_parallelism is None else f"%{slurm.array_parallelism}"
+        options: dict[str, Any] = {"array": f"{ranges(self.indices)}{limit}"}
+        if self.dependency is not None:
+            options["kill-on-invalid-dep"] = "yes"  # else a task whose parent failed waits for ever
+        tasks = shlex.quote(str(self.folder / TASKS))
+        return Subject(
+            name=self.name,
+            comment=" ".join(filter(None, [slurm.comment, f"mmhydra array={self.name}"])),
+            working_dir=self.folder,
+            folder=self.folder,
+            first=(
+                f"# Array {self.name}: each task is a run; its config, code and data are frozen, nothing else is read",
+                "MMHYDRA_JOB=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID",
+                f"MMHYDRA_FOLDER={shlex.quote(str(self.folder))}",
+                f"tasks={tasks}",
+                "IFS=$'\\t' read -r _ MMHYDRA_SUBMITTED_ATTEMPT MMHYDRA_CODE MMHYDRA_COMMENT < <(",
+                '    grep --text --max-count=1 "^$SLURM_ARRAY_TASK_ID"$\'\\t\' "$tasks"',
+                f') || {{ echo "error: $tasks has no task $SLURM_ARRAY_TASK_ID" >&2; exit {int(ExitCode.CONFIG)}; }}',
+                'cd "${MMHYDRA_SUBMITTED_ATTEMPT%/attempts/*}" || exit',
+            ),
+            once_begun=(
+                '[ -n "$MMHYDRA_ATTEMPT" ] || exit 0 # another array has these runs',
+                'scontrol update JobId="$MMHYDRA_JOB" Comment="$MMHYDRA_COMMENT" ||',
+                '    echo "note: SLURM does not take the comment of this task: $MMHYDRA_COMMENT" >&2',
+            ),
+            dependency=",".join(filter(None, [slurm.dependency, self.dependency])) or None,
+            options=options,
+        )
+
+
+@dataclass(frozen=True)
+class ArrayLimits:
+    """What arrays of a cluster may be: task ids from 0 to `max_array_size` - 1, so many at once (None: all)."""
+
+    max_array_size: int
+    parallelism: int | None
+
+
+def array_limits(config: RunConfig) -> ArrayLimits:
+    """The limits of a config's cluster, as it says or else as SLURM says. Raises SchedulerError if neither does."""
+    slurm = config.cluster.slurm
+    assert slurm is not None
+    size = slurm.max_array_size
+    if size is None:
+        size = Scheduler(None if slurm.slurm_conf is None else Path(slurm.slurm_conf)).max_array_size()
+    return ArrayLimits(size, slurm.array_parallelism)
+
+
+def resource_class(job: BatchJob) -> str:
+    """12 hex digits, equal for jobs that may share an array: what sbatch and the script say but for the run."""
+    slurm = job.slurm
+    nobody = Subject(name="", comment=slurm.comment or "", working_dir=Path(), folder=Path(), first=())
+    cluster = [job.config.cluster.name, slurm.slurm_conf, slurm.array_parallelism, slurm.max_array_size]
+    document = [*cluster, slurm.dependency, job.python, job.parameters(nobody)]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write_array(array: ArrayJob) -> None:
+    """Writes all that sbatch and the tasks need. What is there of an earlier try is replaced. Raises ArrayError."""
+    first = array.jobs[0]
+    rows = []
+    for index, job in zip(array.indices, array.jobs, strict=True):
+        row = (str(index), str(job.attempt_path), str(job.snapshot.path), job.comment)
+        odd = [text for text in row if not text or "\t" in text or "\n" in text]
+        if odd:
+            raise ArrayError(f"{odd[0]!r} can't stand in {TASKS}: it has a tab or a line break in it; use another path")
+        rows.append("\t".join(row))
+    tasks = [
+        {"index": index, "attempt": str(job.attempt_path)} for index, job in zip(array.indices, array.jobs, strict=True)
+    ]
+    document = {
+        "schema_version": _VERSION,
+        "state": "submitting",
+        "name": array.name,
+        "job_id": None,
+        "cluster": first.config.cluster.name,
+        "slurm_conf": first.slurm.slurm_conf,
+        "dependency": array.dependency,
+        "written": datetime.now(UTC).isoformat(),
+        "tasks": tasks,
+    }
+    try:
+        array.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(array.folder / TASKS, "".join(f"{row}\n" for row in rows).encode())
+        DelayedSubmission(Bridge(None)).dump(array.folder / BRIDGE)
+        write_atomic(array.folder / SCRIPT, f"{script_of(executor_of_array(array)).rstrip()}\n".encode())
+        write_json(array.folder / RECORD, document)  # last: from here on sbatch may be called
+    except OSError as error:
+        raise ArrayError(f"the array can't be written to {array.folder}: {error}") from error
+
+
+def submit_array(array: ArrayJob) -> str:
+    """Submits an array and notes its job in each attempt; returns the id that SLURM gave it, the first time or before.
+
+    Raises SubmissionError with what sbatch said: the attempts are then concluded as not submitted. Where nobody can
+    tell whether sbatch took it, they are left alone, for `adopt_array`.
+    """
+    state = array_state(array.folder)
+    if state == "submitted":
+        return str(read_object(array.folder / RECORD)["job_id"])
+    if state == "dropped":
+        raise ArrayError(f"{array.folder} was given up, none of its tasks would run; use another folder")
+    if state != "submitting":
+        write_array(array)
+    first = array.jobs[0]
+    executor = executor_of_array(array)
+    try:
+        with as_configured(first):
+            submitted = executor._submit_command(executor._submitit_command_str)
+        job_ids = [str(submitted.job_id)]
+    except REFUSALS as error:
+        job_ids = _taken_all_the_same(array, what_sbatch_said(error, first), error)
+    return _settle(array.folder, job_ids)
+
+
+def adopt_array(folder: Path) -> str | None:
+    """The job of an array whose submitter was killed; what that one left undone is done.
+
+    None if SLURM has no such job. Where `array_state` is `submitting`, `submit_array(read_array(folder))` then submits
+    it again, or `drop_array` gives it up. Raises SchedulerError if SLURM can't be asked.
+    """
+    document = read_object(folder / RECORD)
+    if document.get("state") == "submitted":
+        return str(document["job_id"])
+    if document.get("state") != "submitting":
+        return None
+    job_ids = _known(folder, document) or _named(document)
+    return _settle(folder, job_ids) if job_ids else None
+
+
+def drop_array(folder: Path) -> str | None:
+    """Gives up an array that SLURM does not know: should it turn up later, none of its tasks runs.
+
+    Returns the job all the same if one of its tasks was quicker. Raises OSError.
+    """
+    document = read_object(folder / RECORD)
+    if document.get("state") == "submitting":
+        owner = claim(folder / CLAIMED, _NOBODY)
+        if owner != _NOBODY:
+            return _settle(folder, [owner])
+        write_json(folder / RECORD, {**document, "state": "dropped"})
+    return None
+
+
+def array_state(folder: Path) -> ArrayState:
+    """How far an array has come."""
+    said = read_object(folder / RECORD).get("state")
+    state: ArrayState
+    for state in get_args(ArrayState):
+        if said == state:
+            return state
+    return "empty"
+
+
+def read_array(folder: Path) -> ArrayJob:
+    """An array that was written, from its attempts. Raises UserError if it or one of them can't be read."""
+    document = read_object(folder / RECORD)
+    try:
+        tasks = [(int(task["index"]), Attempt(Path(task["attempt"]))) for task in document["tasks"]]
+        name, dependency = str(document["name"]), document["dependency"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArrayError(f"{folder / RECORD} can't be read ({error!r}); type the command of the sweep again") from error
+    jobs = tuple(batch_job(attempt, attempt.read_frozen()[0]) for _, attempt in tasks)
+    return ArrayJob(folder, name, jobs, tuple(index for index, _ in tasks), dependency)
+
+
+def executor_of_array(array: ArrayJob) -> SlurmExecutor:
+    """What makes and submits the script of an array."""
+    executor = executor_of(array.jobs[0], array.subject)
+    executor.parameters["map_count"] = len(array.jobs)  # submitit then names the output after array and task
+    return executor
+
+
+def _taken_all_the_same(array: ArrayJob, told: str, error: Exception) -> list[str]:
+    """The jobs of an array that sbatch says it could not submit: a slow controller may have taken it."""
+    document = read_object(array.folder / RECORD)
+    try:
+        job_ids = _known(array.folder, document) or _named(document)
+    except SchedulerError as unasked:
+        raise SubmissionError(
+            f"{told}\nwhether SLURM has taken the array {array.name} can't be found out: {unasked}\n"
+            "type the same command again: nothing is submitted twice"
+        ) from error
+    if job_ids:
+        return job_ids
+    for job in array.jobs:
+        conclude(Attempt(job.attempt_path), ExitCode.CONFIG, told, requeue=False, reason="it was not submitted")
+    write_json(array.folder / RECORD, {**document, "state": "refused", "message": told})
+    raise SubmissionError(told) from error
+
+
+def _known(folder: Path, document: dict[str, Any]) -> list[str]:
+    """The array's job, as a submitter or a task of it wrote it down."""
+    known = document.get("job_id")
+    if known is None:
+        with suppress(OSError):
+            known = (folder / CLAIMED).read_text().strip()
+    return [str(known)] if known and known != _NOBODY else []
+
+
+def _named(document: dict[str, Any]) -> list[str]:
+    """Jobs of the array's name. Raises SchedulerError."""
+    return _scheduler(document).find_by_name(str(document["name"]), datetime.fromisoformat(document["written"]))
+
+
+def _scheduler(document: dict[str, Any]) -> Scheduler:
+    conf = document.get("slurm_conf")
+    return Scheduler(None if conf is None else Path(conf))
+
+
+def _settle(folder: Path, job_ids: Sequence[str]) -> str:
+    """Decides which of several jobs has the array's runs, and writes that down; returns it."""
+    document = read_object(folder / RECORD)
+    owner = claim(folder / CLAIMED, job_ids[0])
+    for job_id in job_ids:
+        if job_id != owner:
+            with suppress(SchedulerError):  # its tasks end by themselves
+                _scheduler(document).cancel(job_id)
+    if document.get("job_id") != owner:
+        document |= {"job_id": owner, "submitted": datetime.now(UTC).isoformat()}
+        write_json(folder / RECORD, document)
+
+    def note(task: dict[str, Any]) -> None:
+        attempt, task_id = Attempt(Path(task["attempt"])), f"{owner}_{task['index']}"
+        if read_object(attempt.submitted).get("job_id") != task_id:
+            submitted = {
+                "job_id": task_id,
+                "cluster": document["cluster"],
+                "submitted": document["submitted"],
+                "script": str(folder / SCRIPT),
+                "output": str(folder),
+            }
+            write_json(attempt.submitted, submitted)
+
+    with ThreadPoolExecutor(_WRITERS) as writers:  # each waits for its disk
+        list(writers.map(note, document["tasks"]))
+    write_json(folder / RECORD, {**document, "state": "submitted"})
+    return owner

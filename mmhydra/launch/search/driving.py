@@ -1,0 +1,94 @@
+"""Drives the search of a sweep, from whatever a driver before left."""
+
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmhydra.errors import ExitCode, UserError
+from mmhydra.launch.search.book import Book
+from mmhydra.launch.search.driver import Driver
+from mmhydra.launch.search.runs import MachineRuns
+from mmhydra.launch.search.setting import JOURNAL, read_setting, require_same
+from mmhydra.launch.search.trials import Composer
+from mmhydra.launch.sweeps.arrays import finish_arrays
+from mmhydra.launch.sweeps.freezing import kept_origin
+from mmhydra.launch.sweeps.submitting import holding, submit_points
+from mmhydra.paths import short
+from mmhydra.run.lease import STALE_S, HeldError
+from mmhydra.sweep.record import SweepDirectory
+from mmhydra.sweep.state.stop import read_stop
+from mmhydra.sweep.study.files import read_study
+from mmhydra.sweep.study.space import texts
+
+_RETRY_S = 5.0
+
+
+def drive_search(sweep: SweepDirectory, say: Callable[[str], None]) -> ExitCode:
+    """Goes on with a search to its end. Raises UserError, also where another driver has it.
+
+    FAILED if no trial came to its end.
+    """
+    setting = read_setting(sweep)
+    study = read_study(sweep.study)
+    search = study.search
+    if search is None:
+        raise UserError(f"{sweep.study} has no search any more; put it back, or type the command of the sweep again")
+    with _held(sweep, say):
+        finish_arrays(sweep)
+        origin = kept_origin(sweep)
+        folders = [Path(folder["snapshot"]) for folder in origin.origin.provenance["config_folders"]]
+        composer = Composer(study, setting.typed, folders)
+        require_same(setting, composer)
+        record = sweep.read()
+        book = Book(sweep.search / JOURNAL, search, record.direction)
+        runs = MachineRuns(sweep, origin, search.concurrency, submit_points)
+        say(f"search {sweep.name}: {record.question or ''}")
+        code = Driver(sweep, record, search, book, composer, runs, stop=read_stop(sweep), say=say).run()
+        _conclude(sweep, book, say)
+    return code
+
+
+@contextmanager
+def _held(sweep: SweepDirectory, say: Callable[[str], None]) -> Iterator[None]:
+    """Holds the sweep's lease. A job waits for that of a driver before it, which may have died with its node."""
+    deadline = time.monotonic() + (STALE_S + 2 * _RETRY_S if "SLURM_JOB_ID" in os.environ else 0.0)
+    while True:
+        held = holding(sweep)
+        try:
+            held.__enter__()
+            break
+        except UserError as error:
+            if not isinstance(error.__cause__, HeldError) and not isinstance(error, HeldError):
+                raise
+            if time.monotonic() >= deadline:
+                raise
+            say(f"waits: {str(error).splitlines()[0]}")
+            time.sleep(_RETRY_S)
+    try:
+        yield
+    finally:
+        held.__exit__(None, None, None)
+
+
+def _conclude(sweep: SweepDirectory, book: Book, say: Callable[[str], None]) -> None:
+    """What came out, and what to type."""
+    record = sweep.read()
+    trials = book.trials
+    counts = [(state, sum(trial.state == state for trial in trials)) for state in ("done", "pruned", "failed")]
+    say(f"{len(trials)} trials: {', '.join(f'{number} {state}' for state, number in counts if number)}")
+    best = book.best
+    if best is None:
+        failed = next((trial for trial in trials if trial.state == "failed"), None)
+        if failed is not None:
+            say(f"none came to its end; of trial {failed.number}: {failed.notes.get('told', '')}")
+    else:
+        shown = " ".join(f"{key}={text}" for key, text in texts(best.values).items())
+        say(f"best: trial {best.number}, {record.metric} {best.value:.5g}: {shown}")
+        point = next((each for each in record.points if each.run_id == best.notes.get("run_id")), None)
+        if point is not None:
+            say(f"its run: {short(sweep.run(point).path)}; the same again:")
+            say(f"  python -m mmhydra.train {shlex.join(point.overrides)}")
+    say(f"table: python -m mmhydra.status {sweep.name}; page: python -m mmhydra.report {sweep.name}")

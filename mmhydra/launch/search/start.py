@@ -1,0 +1,203 @@
+"""Begins the search of a study, or goes on with it."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mmhydra.compose import Request
+from mmhydra.compose.many import Compiler
+from mmhydra.config.problems import ConfigError, Problem
+from mmhydra.errors import ExitCode, UserError
+from mmhydra.launch.batch import BatchJob
+from mmhydra.launch.points import Point
+from mmhydra.launch.preview import preview
+from mmhydra.launch.search.job import DriverJob, driver_job, require_slurm, submit_driver
+from mmhydra.launch.search.setting import Setting, is_search, read_setting, surroundings, use_frozen_code
+from mmhydra.launch.submit import require_all_startable
+from mmhydra.launch.sweeps.asked import Asked, is_of_command
+from mmhydra.launch.sweeps.compiling import compiled, name_of, with_data
+from mmhydra.launch.sweeps.cost import costs, lines, require_confirmed
+from mmhydra.launch.sweeps.due import is_slurm
+from mmhydra.launch.sweeps.freezing import SweepOrigin, keep_origin, kept_origin, origin_of_now
+from mmhydra.launch.sweeps.recording import directory_of, read_record, record_of
+from mmhydra.launch.sweeps.submitting import holding
+from mmhydra.sweep.record import SweepDirectory
+from mmhydra.sweep.study.expand import trial
+from mmhydra.sweep.study.files import Study, read_study
+from mmhydra.sweep.study.overrides import split
+from mmhydra.sweep.study.space import Search, corners, texts
+
+_MAY_CHANGE = ("num_trials", "concurrency", "attempts", "driver")  # of a search that goes on
+_OF_TRIALS = ("overrides", "resources", "metric", "direction")
+
+
+def start_search(asked: Asked, study: Study) -> ExitCode:
+    """Checks that its trials can run, records the search, and drives it here or submits a driver.
+
+    Where it drives, this process becomes `python -m mmhydra.drive`, with the code and conf/ of now whatever becomes of
+    those. Raises UserError, before anything is written, if a corner of the space can't run or too much is not
+    confirmed; then nothing is started.
+    """
+    search = study.search
+    assert search is not None, "a study with a search"
+    typed = _typed(asked, search)
+    points = _corner_points(asked, study, typed)
+    require_all_startable([(name_of(point.planned), point.request) for point in points])
+    _require_reports(study, search, points)
+    if (told := _dry_run(points)) is not None:
+        raise UserError(
+            f"dry_run={told}: the trials of a search are not known before it runs; leave sweep= away and type values "
+            "of the space to look at one of them"
+        )
+    _require_machines(search, points)
+    sweep = directory_of(asked.name, points)
+    num_asked = 0
+    if is_search(sweep):
+        _require_unchanged(sweep, study, typed)
+        if (job := driver_job(sweep)) is not None:
+            print(f"the search {sweep.name} is driven by job {job.job_id} ({job.state}){_what_next(sweep)}")
+            return ExitCode.DONE
+        num_asked = len(sweep.read().points)
+    found = costs(_dearest(points, search.num_trials - num_asked))
+    require_confirmed(found)
+    if found:
+        trials = f"{num_asked} of {search.num_trials} trials are there" if num_asked else f"{search.num_trials} trials"
+        _say(f"search {sweep.name}: {trials}, {search.concurrency} at a time; if none ends early:")
+    for line in lines(found):
+        _say(f"  {line}")
+    points = with_data(points, lambda: _corner_points(asked, study, typed), _say)
+    with holding(sweep):
+        origin = _begin(sweep, asked, study, typed, points)
+        if search.driver.where == "job":
+            job_id = submit_driver(DriverJob(sweep, search.driver, _as_run(asked, search, points[0], origin), origin))
+            print(f"the search is driven by job {job_id}{_what_next(sweep)}")
+            return ExitCode.DONE
+    use_frozen_code(sweep, origin, [str(sweep.path)])
+    raise AssertionError("this code is no snapshot's")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _what_next(sweep: SweepDirectory) -> str:
+    return f"; look at it with python -m mmhydra.status {sweep.name}, end it with python -m mmhydra.cancel {sweep.name}"
+
+
+def _typed(asked: Asked, search: Search) -> tuple[str, ...]:
+    """What is typed beside the study, which is the same for all trials. Raises UserError."""
+    if len(asked.points) != 1:
+        raise UserError(
+            f"the values that are typed beside sweep= make {len(asked.points)} searches of this one; put what is to "
+            "vary into search.space as choices, or type a command for each"
+        )
+    (typed,) = asked.points
+    in_both = [key for key in search.space if split(key).key in {split(text).key for text in typed}]
+    if in_both:
+        raise UserError(f"{', '.join(in_both)}: search.space proposes values of it; leave it out of the command line")
+    return typed
+
+
+def _corner_points(asked: Asked, study: Study, typed: Sequence[str]) -> list[Point]:
+    assert study.search is not None, "a study with a search"
+    planned = [trial(study, texts(values), typed) for values in corners(study.search)]
+    return compiled(planned, asked.config_dirs)
+
+
+def _require_reports(study: Study, search: Search, points: Sequence[Point]) -> None:
+    """Raises ConfigError where the metric can't come, or not before halving is to judge by it."""
+    problems = {}
+    for point in points:
+        training = point.config.training
+        if study.metric.startswith("val_") and not (training.validation_interval and training.validation_batches):
+            told = f"the search goes by {study.metric}, so it needs validation; type training.validation_interval=STEPS"
+            problems["training.validation_interval"] = told
+        if search.halving is not None and search.halving.min_steps >= training.num_steps:
+            told = f"a trial has {training.num_steps} steps, so one of {search.halving.min_steps} can't be ended early"
+            problems["search.halving.min_steps"] = told
+    if problems:
+        raise ConfigError([Problem((key,), told) for key, told in problems.items()])
+
+
+def _dry_run(points: Sequence[Point]) -> str | None:
+    return next((point.request.dry_run for point in points if point.request.dry_run is not None), None)
+
+
+def _require_machines(search: Search, points: Sequence[Point]) -> None:
+    """Raises UserError for trials of this machine whose driver is elsewhere: they would end with its job."""
+    local = next((point for point in points if not is_slurm(point)), None)
+    if search.driver.where == "job" and local is not None:
+        raise UserError(
+            f"search.driver.where is job, and trials run on cluster={local.config.cluster.name}, which takes no jobs; "
+            "type where: here, or cluster=NAME of a SLURM cluster for the trials"
+        )
+
+
+def _dearest(points: Sequence[Point], num_trials: int) -> list[Point]:
+    """As many of the dearest corner as there may be trials: an upper bound, as if nothing were ended early."""
+    dearest = max(points, key=lambda point: preview(point.config).gpu_hours or 0.0)
+    return [dearest] * max(0, num_trials)
+
+
+def _require_unchanged(sweep: SweepDirectory, study: Study, typed: Sequence[str]) -> None:
+    """Refuses to go on with another space under the same name: what was learnt would be of something else."""
+    before = read_study(sweep.study)
+    was, new = before.search, study.search
+    assert new is not None, "a study with a search"
+    differs = (
+        ["search"]
+        if was is None
+        else [
+            f"search.{name}"
+            for name in set(Search.model_fields) - set(_MAY_CHANGE)
+            if getattr(was, name) != getattr(new, name)
+        ]
+    )
+    differs += [name for name in _OF_TRIALS if getattr(before, name) != getattr(study, name)]
+    if _without_command(typed) != read_setting(sweep).typed:
+        differs.append("what is typed beside it")
+    if differs:
+        raise UserError(
+            f"the search {sweep.name} is under way, and {', '.join(sorted(differs))} of its study has changed since. "
+            f"To go on as it was: python -m mmhydra.drive {sweep.name}; for another search save the study under "
+            f"another name, or remove {sweep.path}"
+        )
+
+
+def _begin(
+    sweep: SweepDirectory, asked: Asked, study: Study, typed: Sequence[str], points: Sequence[Point]
+) -> SweepOrigin:
+    """Writes what every driver goes by; of a search that goes on only what may change."""
+    before = read_record(sweep)
+    goes_on = is_search(sweep)
+    origin = kept_origin(sweep) if goes_on else origin_of_now(sweep, points[0])
+    record = record_of(asked, study, [], None, origin.code)
+    if before is not None:
+        record = replace(record, created=before.created, points=before.points)
+    path = asked.study_file()
+    assert path is not None, "a search is of a study"
+    sweep.study.write_bytes(path.read_bytes())
+    sweep.write(record)
+    if goes_on:
+        return origin
+    keep_origin(origin)
+    first = next(iter(corners(study.search))) if study.search is not None else {}
+    Setting(_without_command(typed), first, points[0].sha256, str(Path.cwd()), surroundings()).write(sweep)
+    return origin
+
+
+def _without_command(typed: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text for text in typed if not is_of_command(text))
+
+
+def _as_run(asked: Asked, search: Search, point: Point, origin: SweepOrigin) -> BatchJob:
+    """A run on the cluster that takes the driver."""
+    config = point.config
+    if search.driver.cluster is not None:
+        kept = [text for text in point.planned.overrides if text.partition("=")[0] != "cluster"]
+        other: Request = Compiler(asked.config_dirs).compose([*kept, f"cluster={search.driver.cluster}"])
+        config = config.model_copy(update={"cluster": other.config.cluster})
+    job = BatchJob(config, "", "", point.run.path, point.run.path, origin.snapshot)
+    require_slurm(job)
+    return job

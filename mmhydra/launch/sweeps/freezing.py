@@ -1,0 +1,172 @@
+"""Freezes many points at once: what they have in common is found out and written once."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmhydra.config.shared import OfObjects
+from mmhydra.data.datasets import digests, load
+from mmhydra.errors import UserError
+from mmhydra.files import write_atomic, write_json
+from mmhydra.launch.freeze import Origin, read_origin
+from mmhydra.launch.points import Point
+from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory
+from mmhydra.run.lease import hold
+from mmhydra.run.snapshot import Snapshot, snapshot_of
+from mmhydra.sweep.record import SweepDirectory
+
+_PROVENANCE = "provenance.json"
+_THREADS = 16  # freezing is waiting for disks, above all for those of a file server
+
+
+@dataclass(frozen=True)
+class SweepOrigin:
+    """Where the points of a sweep come from; `folder` holds the same, for later stages and for links to it."""
+
+    origin: Origin
+    folder: Path
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The code that jobs run."""
+        found = snapshot_of(self.origin.provenance)
+        assert found is not None, "what is frozen now stores its code"
+        return found
+
+    @property
+    def code(self) -> dict[str, str]:
+        """For the record."""
+        commit = self.origin.provenance["git"].get("commit")
+        return {**({} if commit is None else {"commit": commit}), "snapshot": str(self.snapshot.path)}
+
+
+def origin_of_now(sweep: SweepDirectory, point: Point) -> SweepOrigin:
+    """The code and the user's config folders as they are now; `point` is any of the sweep.
+
+    Raises SecretError for a secret in a patch, before anything is stored.
+    """
+    return SweepOrigin(read_origin(point.request, point.run), sweep.origin)
+
+
+def keep_origin(origin: SweepOrigin) -> None:
+    """Writes it into the sweep's folder. For whoever holds the lease. Files that runs link to stay as they are."""
+    origin.folder.mkdir(exist_ok=True)
+    (origin.folder / _PROVENANCE).unlink(missing_ok=True)  # it comes last: without it there is no origin
+    for name in os.listdir(origin.folder):
+        if name.endswith(".patch") and name not in origin.origin.patches:
+            (origin.folder / name).unlink()
+    for name, patch in origin.origin.patches.items():
+        path = origin.folder / name
+        if not path.is_file() or path.read_bytes() != patch:
+            write_atomic(path, patch)
+    write_json(origin.folder / _PROVENANCE, origin.origin.provenance)
+
+
+def kept_origin(sweep: SweepDirectory) -> SweepOrigin:
+    """That of the last command. Raises UserError if it is not there, or its code was changed."""
+    try:
+        provenance = json.loads((sweep.origin / _PROVENANCE).read_bytes())
+        patches = {path.name: path.read_bytes() for path in sorted(sweep.origin.glob("*.patch"))}
+        origin = SweepOrigin(Origin(provenance, patches), sweep.origin)
+        snapshot = origin.snapshot
+    except (OSError, ValueError, KeyError, AssertionError) as error:
+        raise UserError(
+            f"{sweep.origin} does not say what code the points start with; type the command of the sweep again"
+        ) from error
+    snapshot.require_intact()
+    return origin
+
+
+def freeze_points(sweep: SweepDirectory, points: Sequence[Point], origin: SweepOrigin) -> list[Attempt]:
+    """The next attempt of each point. One that was frozen the same way and never started is taken as it is.
+
+    Raises UserError for a run that another process is starting, or that can't be written.
+    """
+    freezer = _Freezer(sweep, origin)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        return list(threads.map(freezer.freeze, points, map(freezer.manifests_of, points)))
+
+
+@dataclass(frozen=True)
+class _Manifests:
+    digests: dict[str, str]
+    vocabulary: dict[str, str]
+
+
+class _Freezer:
+    def __init__(self, sweep: SweepDirectory, origin: SweepOrigin) -> None:
+        self._sweep = sweep
+        self._of_now = origin
+        self._manifests: OfObjects[_Manifests] = OfObjects()
+
+    def manifests_of(self, point: Point) -> _Manifests:
+        config = point.config
+
+        def read() -> _Manifests:
+            found = load(config.data, config.tokens, Path(config.paths.data))
+            vocabulary = {name: manifest.vocabulary.digest for name, manifest in sorted(found.items())}
+            return _Manifests(digests(found), vocabulary)
+
+        return self._manifests.get(read, config.data, config.tokens, config.paths)
+
+    def freeze(self, point: Point, manifests: _Manifests) -> Attempt:
+        run = point.run
+        is_new = not run.path.exists()
+        own = point.request.code_is_frozen
+        origin = read_origin(point.request, run) if own else self._of_now.origin
+        assert point.identity is not None, "its data is there"
+        run.create(point.identity)
+        with nullcontext() if is_new else hold(run):  # of a new run nobody else knows
+            newest = run.attempts[-1] if not is_new and run.attempts else None
+            run.clear_triggers()
+            if newest is not None and _is_as_new(newest, point, origin.provenance):
+                return newest
+            provenance = {
+                **origin.provenance,
+                "run_id": point.run_id,
+                "run_name": point.config.name,
+                "attempt": (attempt := run.new_attempt()).number,
+                "config_sha256": point.sha256,
+                "manifests": manifests.digests,
+                "vocabulary": manifests.vocabulary,
+                "sweep": self._sweep.name,
+            }
+            linked = set() if own else {name for name in origin.patches if self._link(name, attempt)}
+            patches = {name: patch for name, patch in origin.patches.items() if name not in linked}
+            attempt.freeze(point.text, point.request.overrides, provenance, patches)
+            return attempt
+
+    def _link(self, name: str, attempt: Attempt) -> bool:
+        """Whether a patch is there without being written again; some file systems have no links, or few of them."""
+        try:
+            os.link(self._of_now.folder / name, attempt.path / name)
+        except OSError:
+            return False
+        return True
+
+
+def _is_as_new(attempt: Attempt, point: Point, origin: Mapping[str, Any]) -> bool:
+    """Whether an attempt was frozen from the same config and code, and nothing has started or taken it."""
+    traces = (attempt.submitted, attempt.job, attempt.status, attempt.outcome, attempt.metrics, attempt.events)
+    if any(path.exists() for path in traces):
+        return False
+    try:
+        if (attempt.path / FROZEN_CONFIG).read_bytes() != point.text:
+            return False
+        if not (attempt.path / f"{FROZEN_CONFIG}.sha256").is_file():
+            return False
+        there = attempt.provenance()
+    except (OSError, UserError):
+        return False
+    return all(there.get(key) == origin.get(key) for key in ("git", "snapshot", "config_folders", "packages"))
+
+
+def next_attempt(run: RunDirectory) -> Path:
+    """Where the next attempt of a run would be; nothing is written."""
+    attempts = run.attempts
+    return run.path / "attempts" / f"{attempts[-1].number + 1 if attempts else 1:04d}"

@@ -1,0 +1,83 @@
+"""What a person sees of a sweep once it is submitted: one panel, however many points there are."""
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mmhydra.launch.progress import show_end
+from mmhydra.launch.sweeps.arrays import placeholder
+from mmhydra.launch.sweeps.cost import Cost, lines
+from mmhydra.paths import short
+from mmhydra.sweep.record import Record, SweepDirectory
+from mmhydra.sweep.state.states import STATES, PointState
+
+_SHOWN = 6  # job ids of a cluster
+Arrays = Mapping[str, Sequence[tuple[str, int]]]
+
+
+def show_sweep(
+    console: Console,
+    sweep: SweepDirectory,
+    record: Record,
+    states: Sequence[PointState],
+    arrays: Arrays,
+    expected: Sequence[Cost],
+    *,
+    has_later: bool,
+) -> None:
+    """Shows what was submitted, how all points are, and what to type next. `arrays`: job ids and sizes by cluster."""
+    num_points = sum(point.in_study for point in record.points)
+    num_submitted = sum(size for found in arrays.values() for _, size in found)
+    rows = {} if record.question is None else {"question": record.question}
+    rows["points"] = f"{num_points:,}: {_counts(states)}"
+    if not num_submitted:
+        rows["submitted"] = "nothing"
+    for cluster, found in arrays.items():
+        ids = [f"{job_id} ({size:,} {'point' if size == 1 else 'points'})" for job_id, size in found]
+        more = f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
+        rows[f"arrays on {cluster}"] = ", ".join(ids[:_SHOWN]) + more
+    if expected and num_submitted:
+        rows["cost"] = "\n".join(lines(expected))
+    rows["sweep"] = short(sweep.path)
+    python = shlex.quote(short(Path(sys.executable)))
+    commands = {
+        "how is it": f"{python} -m mmhydra.status {sweep.name} --watch",
+        "its results": f"{python} -m mmhydra.report {sweep.name}",
+    }
+    found_states = {state.state for state in states}
+    if any(state.is_active for state in states):
+        commands["end it"] = f"{python} -m mmhydra.cancel {sweep.name}"
+    if found_states & {"failed", "preempted", "gone", "cancelled"}:
+        commands["what failed goes on with"] = f"{python} -m mmhydra.train {shlex.join(record.command)}"
+    if has_later:
+        commands["later stages follow with"] = f"{python} -m mmhydra.drive {sweep.name}"
+    submitted = "1 point" if num_submitted == 1 else f"{num_submitted:,} points"
+    title = f"sweep {sweep.name}: {submitted} submitted" if num_submitted else f"sweep {sweep.name}"
+    show_end(console, title, rows, commands)
+
+
+def show_frozen_arrays(console: Console, sweep: SweepDirectory, frozen: Sequence[tuple[Path, str | None]]) -> None:
+    """Shows the scripts that were left to a person, in the order in which they are to be submitted."""
+    rows = {"sweep": short(sweep.path)}
+    if not frozen:
+        rows["scripts"] = "none: no point is left to submit"
+    waited_for = " ".join(dependency for _, dependency in frozen if dependency)
+    commands = []
+    for folder, dependency in frozen:
+        after = "" if dependency is None else f" --dependency={dependency}"
+        command = f"sbatch --parsable{after} {shlex.quote(short(folder / 'array.sh'))}"
+        commands.append(f"ARRAY_{folder.name}=$({command})" if placeholder(folder.name) in waited_for else command)
+    show_end(console, f"sweep {sweep.name}: frozen, not submitted", rows, {})
+    if commands:
+        console.print("submit them in this order:", markup=False)
+        for command in commands:  # not in the panel, which would break the lines
+            console.print(command, markup=False)
+
+
+def _counts(states: Sequence[PointState]) -> str:
+    numbers = Counter(state.state for state in states)
+    return ", ".join(f"{numbers[state]:,} {state}" for state in STATES if numbers[state])

@@ -1,0 +1,91 @@
+"""Points that a study has not any more: told, and with --prune cancelled and taken out of the record."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from mmhydra.launch.sweeps.recording import Key, key_of
+from mmhydra.paths import short
+from mmhydra.slurm import Scheduler
+from mmhydra.sweep.record import Record, RecordedPoint, RecordError, SweepDirectory
+from mmhydra.sweep.state.states import PointState, read_states
+
+_NAMED = 3  # points that a line names
+
+
+def removed_of(record: Record) -> list[RecordedPoint]:
+    """Points of earlier commands that the last one did not have."""
+    return [point for point in record.points if not point.in_study]
+
+
+def tell_removed(console: Console, record: Record) -> None:
+    """Says which points are not in the study any more, and what to type."""
+    if removed := removed_of(record):
+        console.print(
+            f"note: not in the study any more: {_in_words(removed)}; --prune beside -m cancels their jobs and takes "
+            "them out of the sweep, their runs stay",
+            markup=False,
+        )
+
+
+def prune(console: Console, sweep: SweepDirectory, record: Record) -> Record:
+    """Cancels the jobs of removed points and drops these from the record. For whoever holds the lease.
+
+    A run that another sweep has too goes on. Raises SchedulerError where SLURM refuses; the record then stays.
+    """
+    removed = removed_of(record)
+    if not removed:
+        return record
+    elsewhere = set(_of_other_sweeps(sweep))
+    states = read_states(sweep, replace(record, points=tuple(removed)))
+    active = [state for state in states if state.is_active]
+    ours = [state for state in active if key_of(state.point) not in elsewhere]
+    jobs: dict[str | None, list[str]] = {}
+    for state in ours:
+        if state.job_id is not None:
+            jobs.setdefault(state.slurm_conf, []).append(state.job_id)
+    for conf, job_ids in jobs.items():
+        Scheduler(None if conf is None else Path(conf)).cancel_many(job_ids)
+    num_cancelled = sum(map(len, jobs.values()))
+    told = [f"{_number(len(removed), 'point')} taken out of the sweep ({_in_words(removed)})"]
+    told.append(f"{_number(num_cancelled, 'job')} cancelled; the runs stay where they are")
+    console.print("; ".join(told), markup=False)
+    if len(active) > len(ours):
+        console.print(f"note: {len(active) - len(ours)} of them go on, another sweep has them too", markup=False)
+    for state in ours:
+        if state.job_id is None:
+            _tell_local(console, sweep, state)
+    kept = replace(record, points=tuple(point for point in record.points if point.in_study))
+    sweep.write(kept)
+    return kept
+
+
+def _tell_local(console: Console, sweep: SweepDirectory, state: PointState) -> None:
+    place, python = short(sweep.run(state.point).path), short(Path(sys.executable))
+    console.print(
+        f"note: {place} runs on this machine; to end it type {python} -m mmhydra.cancel {place}", markup=False
+    )
+
+
+def _of_other_sweeps(sweep: SweepDirectory) -> Iterator[Key]:
+    for record in sorted(sweep.path.parent.glob("*/sweep.json")):
+        if record.parent == sweep.path:
+            continue
+        try:
+            points = SweepDirectory(record.parent).read().points
+        except RecordError:
+            continue
+        yield from (key_of(point) for point in points if point.in_study)
+
+
+def _in_words(points: Sequence[RecordedPoint]) -> str:
+    named = [" ".join(f"{key}={value}" for key, value in point.label.items()) or point.run_id for point in points]
+    more = f", and {len(points) - _NAMED} more" if len(points) > _NAMED else ""
+    return ", ".join(named[:_NAMED]) + more
+
+
+def _number(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'s are' if number != 1 else ' is'}"

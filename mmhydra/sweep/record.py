@@ -1,0 +1,174 @@
+"""`outputs/sweeps/NAME/`: what a sweep is made of, written before the first of its points is submitted."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from mmhydra.errors import UserError
+from mmhydra.files import write_json
+from mmhydra.run.directory import RunDirectory
+from mmhydra.sweep.planned import Start
+
+RECORD = "sweep.json"
+FOLDER = "sweeps"  # below outputs/
+_VERSION = 1
+_ARRAY = re.compile(r"\d{4,}")
+
+
+class RecordError(UserError):
+    """A folder that is no sweep, or whose record can't be read."""
+
+
+@dataclass(frozen=True)
+class RecordedParent:
+    """The run whose checkpoint of `step` a point starts from; with `start` none it only comes after it."""
+
+    name: str
+    run_id: str
+    step: int
+    start: Start
+
+
+@dataclass(frozen=True)
+class RecordedPoint:
+    """One run of a sweep, by name.
+
+    `number` counts from 1 and is kept when the study changes. `in_study` is False for a point that an earlier command
+    submitted and the study has not any more. `gpu_hours` is None where the cluster has no time limit.
+    """
+
+    number: int
+    name: str
+    run_id: str
+    config_sha256: str
+    overrides: tuple[str, ...]
+    label: Mapping[str, str]
+    cluster: str
+    num_steps: int
+    gpu_hours: float | None = None
+    stage: str | None = None
+    parent: RecordedParent | None = None
+    num_best: int | None = None
+    in_study: bool = True
+
+
+@dataclass(frozen=True)
+class Record:
+    """A sweep. `metric` is the key of a record in metrics.jsonl that says which point is best."""
+
+    name: str
+    study: str | None  # None for a plain -m
+    question: str | None
+    stop_rule: str | None
+    metric: str
+    direction: Literal["minimize", "maximize"]
+    command: tuple[str, ...]  # arguments of mmhydra.train
+    created: str  # ISO 8601, UTC
+    updated: str
+    points: tuple[RecordedPoint, ...]
+    code: Mapping[str, str] = field(default_factory=dict)  # `commit`, and `snapshot`: path of the stored code
+    config_dirs: tuple[str, ...] = ()  # folders of the user's own groups, absolute
+
+
+@dataclass(frozen=True)
+class SweepDirectory:
+    """The folder of one sweep."""
+
+    path: Path
+
+    @property
+    def outputs(self) -> Path:
+        """Where the runs are."""
+        return self.path.parent.parent
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.path.name
+
+    @property
+    def record(self) -> Path:
+        """The points, and why there are any."""
+        return self.path / RECORD
+
+    @property
+    def study(self) -> Path:
+        """The study as it was read last."""
+        return self.path / "study.yaml"
+
+    @property
+    def lease(self) -> Path:
+        """Who may submit now; see `mmhydra.run.lease`."""
+        return self.path / "lease.json"
+
+    @property
+    def origin(self) -> Path:
+        """The code, the packages and the uncommitted changes that its points start with: provenance and patches."""
+        return self.path / "origin"
+
+    @property
+    def search(self) -> Path:
+        """What a search keeps."""
+        return self.path / "search"
+
+    @property
+    def report(self) -> Path:
+        """The page of `python -m mmhydra.report`."""
+        return self.path / "report.html"
+
+    @property
+    def arrays(self) -> list[Path]:
+        """Folders of job arrays, oldest first."""
+        folder = self.path / "arrays"
+        if not folder.is_dir():
+            return []
+        return sorted(
+            (path for path in folder.iterdir() if _ARRAY.fullmatch(path.name)), key=lambda path: int(path.name)
+        )
+
+    def new_array(self) -> Path:
+        """Makes the folder of the next array. For whoever holds the lease."""
+        before = self.arrays
+        folder = self.path / "arrays" / f"{int(before[-1].name) + 1 if before else 1:04d}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def run(self, point: RecordedPoint) -> RunDirectory:
+        """The directory of a point, which need not be there yet."""
+        return RunDirectory(self.outputs / point.name / point.run_id)
+
+    def write(self, record: Record) -> None:
+        """Replaces the record in one step."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.record, {"schema_version": _VERSION, **asdict(record)})
+
+    def read(self) -> Record:
+        """The record. Raises RecordError."""
+        try:
+            document = json.loads(self.record.read_bytes())
+            version = document.pop("schema_version")
+            if version != _VERSION:
+                raise ValueError(f"it has version {version}, this code reads version {_VERSION}")
+            points = tuple(_point(point) for point in document.pop("points"))
+            document["command"] = tuple(document["command"])
+            document["config_dirs"] = tuple(document.get("config_dirs", ()))
+            return Record(**document, points=points)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RecordError(f"{self.record} can't be read: {error}") from error
+
+
+def sweep_directory(outputs: Path, name: str) -> SweepDirectory:
+    """`outputs/sweeps/<name>`."""
+    return SweepDirectory(outputs / FOLDER / name)
+
+
+def _point(document: dict[str, Any]) -> RecordedPoint:
+    unknown = set(document) - {one.name for one in fields(RecordedPoint)}
+    if unknown:
+        raise ValueError(f"a point has {', '.join(sorted(unknown))}, which this code does not know")
+    parent = document.pop("parent", None)
+    document["overrides"] = tuple(document["overrides"])
+    return RecordedPoint(**document, parent=None if parent is None else RecordedParent(**parent))

@@ -1,0 +1,52 @@
+"""One question to each SLURM about all jobs of a sweep."""
+
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmhydra.slurm import JobState, Scheduler, SchedulerError
+
+Answer = dict[str, JobState | None] | SchedulerError
+
+
+@dataclass
+class _Asked:
+    moment: float
+    answer: Answer
+    jobs: set[str] = field(default_factory=set)
+
+
+class BulkAsker:
+    """Asks SLURM of many jobs, at most once in `interval_s` unless there are new ones: see `monitor.facts.Asker`."""
+
+    def __init__(self, interval_s: float = 0.0, timeout_s: float = 30.0) -> None:
+        self._interval_s, self._timeout_s = interval_s, timeout_s
+        self._asked: dict[str | None, _Asked] = {}
+
+    def __call__(self, slurm_conf: str | None, job_ids: Collection[str]) -> Answer:
+        """What the SLURM that a configuration file names says of jobs: None for one that it does not know.
+
+        A SLURM that can't be asked is an answer too.
+        """
+        jobs, now = set(job_ids), time.monotonic()
+        asked = self._asked.get(slurm_conf)
+        if asked is None or now - asked.moment >= self._interval_s or not jobs <= asked.jobs:
+            asked = self._asked[slurm_conf] = _Asked(now, self._ask(slurm_conf, sorted(jobs)), jobs)
+        return asked.answer
+
+    def _ask(self, slurm_conf: str | None, job_ids: list[str]) -> Answer:
+        try:
+            return scheduler(slurm_conf, self._timeout_s).states(job_ids) if job_ids else {}
+        except SchedulerError as error:
+            return error
+
+
+def must_answer(slurm_conf: str | None, job_ids: Collection[str]) -> Answer:
+    """As `BulkAsker`, for who can't do without an answer. Raises SchedulerError."""
+    return scheduler(slurm_conf).states(job_ids)
+
+
+def scheduler(slurm_conf: str | None, timeout_s: float = 30.0) -> Scheduler:
+    """The SLURM of a configuration file; None: the one that this host's tools know."""
+    return Scheduler(None if slurm_conf is None else Path(slurm_conf), timeout_s)
