@@ -12,8 +12,8 @@ train: venv ## make the environment and run the main job: make train ARGS='paral
 test: venv-test ## make the environment with the test extras and run all tests, or those of make test ARGS=...
 ifeq ($(ARGS),)
 	# Unit tests share nothing, so all cores take part; the others start processes of their own, one test at a time.
-	$(BIN)/python -m pytest -n auto --dist loadfile tests/unit tests/config
-	$(BIN)/python -m pytest tests/titan tests/slurm tests/e2e
+	$(BIN)/python -m pytest --durations=15 -n auto --dist loadfile tests/unit tests/config
+	$(BIN)/python -m pytest --durations=30 tests/titan tests/slurm tests/e2e
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif

@@ -5,23 +5,22 @@ It may be killed at any moment and started again; runs that are under way go on 
 
 import argparse
 import os
+import shlex
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from datetime import datetime
 
 from mmhydra import startup  # noqa: F401  (first: it makes the imports below cheaper)
 from mmhydra.errors import ExitCode, UserError, refuse
 from mmhydra.launch.search.driving import drive_search
-from mmhydra.launch.search.setting import is_search, use_frozen_code
+from mmhydra.launch.search.setting import use_frozen_code
+from mmhydra.launch.sweeps.driving import drive_stages
 from mmhydra.launch.sweeps.freezing import kept_origin
-from mmhydra.launch.sweeps.submitting import advance
 from mmhydra.monitor.pipe import ends_quietly
+from mmhydra.paths import short
 from mmhydra.sweep.find import find_sweep
 from mmhydra.sweep.record import SweepDirectory
-
-_STAGES_POLL_S = 30.0
 
 
 class TimeIsUp(Exception):
@@ -41,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sweep = find_sweep(options.sweep)
         _heed_signals()
         use_frozen_code(sweep, kept_origin(sweep), [str(sweep.path)])
-        return drive_search(sweep, say) if is_search(sweep) else _drive_stages(sweep)
+        return drive_search(sweep, say) if sweep.is_search else _drive_stages(sweep)
     except UserError as error:
         return refuse(error)
     except TimeIsUp:
@@ -63,9 +62,8 @@ def say(text: str) -> None:
 
 def _drive_stages(sweep: SweepDirectory) -> int:
     """Submits later stages as soon as their parents have ended."""
-    while advance(sweep):
-        time.sleep(_STAGES_POLL_S)
-    say(f"nothing is left to wait for; python -m mmhydra.status {sweep.name} shows the table")
+    drive_stages(sweep, say)
+    say(f"nothing is left to wait for; python -m mmhydra.status {shlex.quote(short(sweep.path))} shows the table")
     return ExitCode.DONE
 
 

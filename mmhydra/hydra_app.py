@@ -26,8 +26,8 @@ from mmhydra.compose.arguments import Arguments
 from mmhydra.compose.command_line import Parsed, parse
 from mmhydra.compose.launcher_keys import with_cluster_keys
 from mmhydra.errors import ExitCode, UserError
-from mmhydra.launch.search.start import start_search
-from mmhydra.launch.sweeps import Asked, compiled, planned_points, submit_sweep
+from mmhydra.launch.sweeps.asked import Asked, planned_points
+from mmhydra.launch.sweeps.compiling import compiled
 from mmhydra.launch.sweeps.printing import print_points
 from mmhydra.launch.verify import verified
 
@@ -111,6 +111,8 @@ def _run_sweep(asked: Asked, handle: Handle) -> Sequence[ExitCode]:
     """Prints or starts the points of a sweep. Returns the exit code of each; raises UserError."""
     study = asked.read_study()
     if study is not None and study.search is not None:
+        from mmhydra.launch.search.start import start_search  # Optuna and numpy: flags that only print need neither
+
         return [start_search(asked, study)]
     points = compiled(planned_points(asked, study), asked.config_dirs)
     if any(point.request.run is not None for point in points):  # they go on with runs of whatever folders
@@ -121,7 +123,11 @@ def _run_sweep(asked: Asked, handle: Handle) -> Sequence[ExitCode]:
         raise UserError("dry_run= is for all points of a study or for none; type one value")
     if printing and print_points(asked.name, printing) is not ExitCode.DONE:
         return [ExitCode.FAILED] * len(points)
-    return submit_sweep(asked, study, starting) if starting else [ExitCode.DONE] * len(points)
+    if not starting:
+        return [ExitCode.DONE] * len(points)
+    from mmhydra.launch.sweeps.submitting import submit_sweep  # numpy and submitit, as above
+
+    return submit_sweep(asked, study, starting)
 
 
 def run_hydra(arguments: Arguments, handle: Handle) -> list[ExitCode]:

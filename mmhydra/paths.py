@@ -25,9 +25,13 @@ def sweeps_dir() -> Path:
 
 
 def folder(variable: str, default: str) -> str:
-    """An absolute folder: from an environment variable, else below the checkout, else below the current folder."""
+    """An absolute folder: from an environment variable, else below the checkout, else below the current folder.
+
+    Without `..`, which not everybody reads alike: Python takes it out of PYTHONPATH, links or not.
+    """
     value = os.environ.get(variable)
-    return str(Path(value).absolute() if value else (checkout() or Path.cwd()) / default)
+    path = Path(value).absolute() if value else (checkout() or Path.cwd()) / default
+    return str(path.resolve() if ".." in path.parts else path)
 
 
 def short(path: Path) -> str:

@@ -69,10 +69,15 @@ def find_in_patch(patch: bytes, folder: str) -> Iterator[Finding]:
 
 def find_in_file(path: Path) -> Iterator[Finding]:
     """Secrets in a text file, by file and line."""
-    for number, text in enumerate(path.read_text(errors="replace").split("\n"), 1):
-        if ALLOW not in text:
-            for kind in _kinds(_REFERENCE.sub("", text), path.name):
-                yield Finding(f"{path}:{number}", f"{kind}; take it out, or mark a harmless line with `{ALLOW}`")
+    return find_in_text(path.read_text(errors="replace"), str(path))
+
+
+def find_in_text(text: str, file: str) -> Iterator[Finding]:
+    """Secrets in the text of a file, by file and line."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if ALLOW not in line:
+            for kind in _kinds(_REFERENCE.sub("", line), Path(file).name):
+                yield Finding(f"{file}:{number}", f"{kind}; take it out, or mark a harmless line with `{ALLOW}`")
 
 
 def _added_lines(patch: str) -> Iterator[tuple[str, int, str]]:

@@ -1,5 +1,6 @@
 """The start of a batch job, also of a requeued one: which attempt is this, and may there be one more."""
 
+import os
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,6 +48,7 @@ def begin(submitted: Attempt, allocation: Allocation) -> Attempt:
     failed too often, EndedForGood if there is nothing to go on with, AnotherArray if another array has its runs.
     """
     require_own_array(allocation)
+    require_own_attempt(submitted, allocation)
     run = submitted.run
     attempt = submitted
     if submitted.job.exists() or run.attempts[-1].number != submitted.number:
@@ -73,6 +75,29 @@ def require_own_array(allocation: Allocation) -> None:
         raise AnotherArray(
             f"the runs of this array are those of array {owner} ({file}): this task ends, nothing is run"
         )
+
+
+def require_own_attempt(submitted: Attempt, allocation: Allocation) -> None:
+    """Raises AnotherArray if an attempt was given to another array, as one of another sweep that has the same run."""
+    if allocation.array is None or allocation.output is None:
+        return
+    owner = owner_of(submitted)
+    if owner is not None and not is_same_folder(owner, Path(allocation.output)):
+        raise AnotherArray(f"{submitted.path} is a task of the array in {owner}: this task ends, nothing is run")
+
+
+def owner_of(attempt: Attempt) -> Path | None:
+    """The folder of the array that has an attempt; None if none has claimed it."""
+    try:
+        said = attempt.array.read_text().strip()
+    except FileNotFoundError:
+        return None
+    return Path(said) if said else None
+
+
+def is_same_folder(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder, which need not be there."""
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def require_open_end(run: RunDirectory, allocation: Allocation) -> None:

@@ -2,11 +2,13 @@
 
 A submitter may be killed at any moment, or not hear what sbatch did. So an array has a name that no other has, is
 written down before sbatch is called, and is looked for by that name afterwards. If it was submitted twice all the same,
-the tasks of one of the two end at once (`claimed`).
+the tasks of one of the two end at once (`claimed`). An attempt is a task of one array: that of the first to claim it
+(`Attempt.array`), until that array is given up.
 """
 
 import hashlib
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +25,11 @@ from mmhydra.config.schema import RunConfig
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.files import read_object, write_atomic, write_json
 from mmhydra.hostlist import ranges
-from mmhydra.job.begin import CLAIMED
+from mmhydra.job.begin import CLAIMED, is_same_folder, owner_of
 from mmhydra.job.bridge import Bridge
 from mmhydra.launch.batch import BRIDGE, BatchJob, Subject
 from mmhydra.launch.slurm import (
+    NOT_SUBMITTED,
     REFUSALS,
     SubmissionError,
     as_configured,
@@ -36,16 +39,19 @@ from mmhydra.launch.slurm import (
     what_sbatch_said,
 )
 from mmhydra.run.claim import claim
-from mmhydra.run.directory import Attempt
+from mmhydra.run.directory import Attempt, RunDirectory
+from mmhydra.run.lease import HeldError
 from mmhydra.run.outcome import conclude
 from mmhydra.slurm.scheduler import Scheduler, SchedulerError
 
 RECORD, TASKS, SCRIPT = "array.json", "tasks.tsv", "array.sh"
 _VERSION = 1
 _WRITERS = 16
+_JOB_LIMIT = re.compile(r"SubmitJobs?\w*Limit|job submit limit", re.IGNORECASE)  # of an account, or of its QOS
 _NOBODY = "nobody"  # has the runs of an array that was given up
 
 # empty: not written to the end, so sbatch was not called. refused: sbatch did not take it, its attempts are concluded.
+# Of a refused or dropped one no task will ever run, should it turn up.
 ArrayState = Literal["empty", "submitting", "submitted", "refused", "dropped"]
 
 
@@ -135,7 +141,10 @@ def resource_class(job: BatchJob) -> str:
 
 
 def write_array(array: ArrayJob) -> None:
-    """Writes all that sbatch and the tasks need. What is there of an earlier try is replaced. Raises ArrayError."""
+    """Claims the attempts and writes all that sbatch and the tasks need, in place of what is there of an earlier try.
+
+    Raises ArrayError, and SubmissionError for an attempt that another array has: this one is then given up.
+    """
     first = array.jobs[0]
     rows = []
     for index, job in zip(array.indices, array.jobs, strict=True):
@@ -160,6 +169,7 @@ def write_array(array: ArrayJob) -> None:
     }
     try:
         array.folder.mkdir(parents=True, exist_ok=True)
+        _claim_attempts(array)
         write_atomic(array.folder / TASKS, "".join(f"{row}\n" for row in rows).encode())
         DelayedSubmission(Bridge(None)).dump(array.folder / BRIDGE)
         write_atomic(array.folder / SCRIPT, f"{script_of(executor_of_array(array)).rstrip()}\n".encode())
@@ -177,8 +187,8 @@ def submit_array(array: ArrayJob) -> str:
     state = array_state(array.folder)
     if state == "submitted":
         return str(read_object(array.folder / RECORD)["job_id"])
-    if state == "dropped":
-        raise ArrayError(f"{array.folder} was given up, none of its tasks would run; use another folder")
+    if _is_given_up(array.folder):
+        raise _given_up(array.folder)
     if state != "submitting":
         write_array(array)
     first = array.jobs[0]
@@ -188,8 +198,11 @@ def submit_array(array: ArrayJob) -> str:
             submitted = executor._submit_command(executor._submitit_command_str)
         job_ids = [str(submitted.job_id)]
     except REFUSALS as error:
-        job_ids = _taken_all_the_same(array, what_sbatch_said(error, first), error)
-    return _settle(array.folder, job_ids)
+        job_ids = _taken_all_the_same(array, _refusal(array, what_sbatch_said(error, first)), error)
+    owner = _settle(array.folder, job_ids)
+    if owner is None:
+        raise _given_up(array.folder)
+    return owner
 
 
 def adopt_array(folder: Path) -> str | None:
@@ -208,17 +221,37 @@ def adopt_array(folder: Path) -> str | None:
 
 
 def drop_array(folder: Path) -> str | None:
-    """Gives up an array that SLURM does not know: should it turn up later, none of its tasks runs.
+    """Gives up an array that SLURM does not know, or got no word of: should it turn up, none of its tasks runs.
 
-    Returns the job all the same if one of its tasks was quicker. Raises OSError.
+    Other arrays may have its attempts then. Returns the job all the same if a task of it was quicker. Raises OSError.
     """
     document = read_object(folder / RECORD)
-    if document.get("state") == "submitting":
+    if array_state(folder) in ("empty", "submitting"):
         owner = claim(folder / CLAIMED, _NOBODY)
         if owner != _NOBODY:
             return _settle(folder, [owner])
         write_json(folder / RECORD, {**document, "state": "dropped"})
     return None
+
+
+def require_no_array(run: RunDirectory) -> None:
+    """Raises HeldError for a run in an array that somebody is about to submit, or has submitted and not yet noted.
+
+    For whoever holds the lease of the run.
+    """
+    for attempt in run.attempts:
+        folder = owner_of(attempt)
+        if folder is not None and folder.is_dir() and array_state(folder) in ("empty", "submitting"):
+            raise HeldError(
+                f"the sweep {folder.parent.parent.name} is submitting the run {run.path} ({folder}); if its command "
+                "was interrupted, or left that script to you and you won't submit it, type that command again"
+            )
+
+
+def is_free_again(attempt: Attempt) -> bool:
+    """Whether an array had the attempt, and none of that array's tasks will ever run."""
+    folder = owner_of(attempt)
+    return folder is not None and (array_state(folder) in ("refused", "dropped") or not folder.is_dir())
 
 
 def array_state(folder: Path) -> ArrayState:
@@ -250,6 +283,18 @@ def executor_of_array(array: ArrayJob) -> SlurmExecutor:
     return executor
 
 
+def _refusal(array: ArrayJob, told: str) -> str:
+    """What sbatch said, and the cure where the array has more tasks than one may have in the queue."""
+    num_tasks = len(array.jobs)
+    if num_tasks == 1 or not _JOB_LIMIT.search(told):
+        return told
+    cluster = array.jobs[0].config.cluster.name
+    return (
+        f"{told}\neach of the {num_tasks:,} tasks of the array counts as a job; if so many are never taken, write a "
+        f"smaller cluster.slurm.max_array_size into the study, or into conf/cluster/{cluster}.yaml"
+    )
+
+
 def _taken_all_the_same(array: ArrayJob, told: str, error: Exception) -> list[str]:
     """The jobs of an array that sbatch says it could not submit: a slow controller may have taken it."""
     document = read_object(array.folder / RECORD)
@@ -262,10 +307,40 @@ def _taken_all_the_same(array: ArrayJob, told: str, error: Exception) -> list[st
         ) from error
     if job_ids:
         return job_ids
+    owner = claim(array.folder / CLAIMED, _NOBODY)  # a slow controller may take it yet: then its tasks end
+    if owner != _NOBODY:
+        return [owner]
     for job in array.jobs:
-        conclude(Attempt(job.attempt_path), ExitCode.CONFIG, told, requeue=False, reason="it was not submitted")
+        conclude(Attempt(job.attempt_path), ExitCode.CONFIG, told, requeue=False, reason=NOT_SUBMITTED)
     write_json(array.folder / RECORD, {**document, "state": "refused", "message": told})
     raise SubmissionError(told) from error
+
+
+def _claim_attempts(array: ArrayJob) -> None:
+    """Raises SubmissionError if another array was first at one of them."""
+
+    def claimed(job: BatchJob) -> Path:
+        return Path(claim(Attempt(job.attempt_path).array, str(array.folder)))
+
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        owners = list(writers.map(claimed, array.jobs))
+    for job, owner in zip(array.jobs, owners, strict=True):
+        if not is_same_folder(owner, array.folder):
+            drop_array(array.folder)
+            raise SubmissionError(f"the run {job.run_path} is being submitted by another command, as a task of {owner}")
+
+
+def _is_given_up(folder: Path) -> bool:
+    """Also where whoever gave it up was killed before he wrote that down."""
+    if array_state(folder) in ("refused", "dropped"):
+        return True
+    with suppress(OSError):
+        return (folder / CLAIMED).read_text().strip() == _NOBODY
+    return False
+
+
+def _given_up(folder: Path) -> ArrayError:
+    return ArrayError(f"{folder} was given up, none of its tasks would run; use another folder")
 
 
 def _known(folder: Path, document: dict[str, Any]) -> list[str]:
@@ -287,14 +362,17 @@ def _scheduler(document: dict[str, Any]) -> Scheduler:
     return Scheduler(None if conf is None else Path(conf))
 
 
-def _settle(folder: Path, job_ids: Sequence[str]) -> str:
-    """Decides which of several jobs has the array's runs, and writes that down; returns it."""
+def _settle(folder: Path, job_ids: Sequence[str]) -> str | None:
+    """Decides which of several jobs has the array's runs, and writes that down; None if the array was given up."""
     document = read_object(folder / RECORD)
     owner = claim(folder / CLAIMED, job_ids[0])
     for job_id in job_ids:
         if job_id != owner:
             with suppress(SchedulerError):  # its tasks end by themselves
                 _scheduler(document).cancel(job_id)
+    if owner == _NOBODY:
+        write_json(folder / RECORD, {**document, "state": "dropped"})
+        return None
     if document.get("job_id") != owner:
         document |= {"job_id": owner, "submitted": datetime.now(UTC).isoformat()}
         write_json(folder / RECORD, document)

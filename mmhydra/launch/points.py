@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from mmhydra.compose import Request, known_clusters
-from mmhydra.compose.many import Compiler, NotStock, recheck
+from mmhydra.compose.many import Compiler, NotStock, new_seed, recheck
 from mmhydra.config import secrets
 from mmhydra.config.cluster import Cluster
 from mmhydra.config.facts import Facts, TokenCount
@@ -18,11 +18,9 @@ from mmhydra.config.schema import RunConfig
 from mmhydra.config.shared import OfObjects
 from mmhydra.data.datasets import load, token_counts
 from mmhydra.data.shards.manifest import Manifest
-from mmhydra.errors import UserError
 from mmhydra.launch.naming import name_run, require_starts
 from mmhydra.launch.verify import (
     data_at_hand,
-    refuse_points,
     refuse_secret_options,
     refuse_secret_overrides,
     refuse_secrets,
@@ -92,21 +90,6 @@ class PointCompiler:
         self._clean_texts: set[str] = set()
         self._clusters: dict[tuple[Path, ...], dict[str, Cluster]] = {}
 
-    def points(self, points: Sequence[Sequence[str]], *, share: float = 0.01, seed: int = 0) -> list[Point]:
-        """All points, of which a random share is checked against stock composition.
-
-        Raises UserError with all problems of all points, as `verified` does, and NotStock for a mistake of ours.
-        """
-        made, faults = [], []
-        for number, overrides in enumerate(points, 1):
-            try:
-                made.append(self.point(overrides))
-            except UserError as error:
-                faults.append((f"point {number} ({' '.join(overrides)})", error))
-        refuse_points(faults, len(points))
-        self.recheck(made, share=share, seed=seed)
-        return made
-
     def point(self, overrides: Sequence[str], parent: Point | None = None) -> Point:
         """One point. Raises UserError, as for a run of its own; says its notes.
 
@@ -135,16 +118,17 @@ class PointCompiler:
         key = config.paths.outputs, config.name, run_id
         return Point(request, text, config_sha256(text), data.missing, identity, key, parent=parent)
 
-    def recheck(self, points: Sequence[Point], *, share: float = 0.01, seed: int = 0) -> None:
+    def recheck(self, points: Sequence[Point], *, share: float = 0.01, seed: int | None = None) -> None:
         """Composes a random share of points, at least one, the stock way, and writes and names them so.
 
-        Raises NotStock that names the point and the fields if anything differs.
+        Raises NotStock that names the point, the fields and the seed that chose it if anything differs.
         """
+        seed = new_seed() if seed is None else seed
         requests = [point.request for point in points]
         for index, stock in recheck(requests, self._config_dirs, share=share, seed=seed):
             point = points[index]
             config = stock.config
-            told = f"point {index + 1} ({' '.join(point.request.overrides)})"
+            told = f"point {index + 1} ({' '.join(point.request.overrides)}), rechecked with seed {seed}"
             if point.text != to_yaml(config):
                 raise NotStock(f"{told}: its frozen text is not that of its config")
             if point.identity is not None and stock.run is None:

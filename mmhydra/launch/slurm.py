@@ -30,6 +30,7 @@ from mmhydra.slurm.scheduler import Scheduler, SchedulerError
 
 # What submitit raises if sbatch does not take a job, or can't be started.
 REFUSALS = (FailedJobError, FailedSubmissionError, OSError, subprocess.SubprocessError)
+NOT_SUBMITTED = "it was not submitted"  # the reason in the outcome of an attempt that sbatch did not take
 
 
 class SubmissionError(UserError):
@@ -65,7 +66,7 @@ def submit_attempt(attempt: Attempt, job: BatchJob) -> str:
             submitted = executor.submit(bridge)
     except REFUSALS as error:
         told = what_sbatch_said(error, job)
-        conclude(attempt, ExitCode.CONFIG, told, requeue=False, reason="it was not submitted")
+        conclude(attempt, ExitCode.CONFIG, told, requeue=False, reason=NOT_SUBMITTED)
         raise SubmissionError(told) from error
     job_id = str(submitted.job_id)
     document = {

@@ -19,6 +19,7 @@ from mmhydra.config.shared import OfObjects
 from mmhydra.config.track import Track
 from mmhydra.data.datasets import token_counts
 from mmhydra.errors import ExitCode, UserError, refuse
+from mmhydra.launch.array import require_no_array
 from mmhydra.launch.freeze import Origin, Plan, freeze, plan, read_origin
 from mmhydra.launch.local import run_local
 from mmhydra.launch.preview import budget_lines, preview, unconfirmed
@@ -82,6 +83,7 @@ def start(request: Request, origin: Origin | None = None) -> ExitCode:
     run.create(planned.identity)
     with hold(run) as lease:
         require_no_job(run)  # again: another start may have submitted one meanwhile
+        require_no_array(run)
         if planned.is_complete:  # another start finished it while this one waited for its data or its turn
             show_result(console, planned, "already complete")
             return ExitCode.DONE

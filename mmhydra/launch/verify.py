@@ -31,7 +31,8 @@ def verified(points: Sequence[Sequence[str]], config_dirs: Sequence[Path]) -> li
             requests.append(compose(overrides, config_dirs))
             verify(requests[-1])
         except UserError as error:
-            faults.append((f"point {number} ({' '.join(overrides)})", error))
+            name = "" if isinstance(error, secrets.SecretError) else f" ({' '.join(overrides)})"
+            faults.append((f"point {number}{name}", error))
     refuse_points(faults, len(points))
     return requests
 

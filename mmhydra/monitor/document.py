@@ -34,6 +34,7 @@ def document(facts: Facts) -> dict[str, Any]:
         "left_s": facts.left_s,
         "step": facts.step,
         "num_steps": facts.num_steps,
+        "evaluation": config.evaluates if config is not None else None,
         "step_time_s": facts.step_time_s,
         "remaining_s": facts.remaining_s,
         "pause_s": facts.pause_s,

@@ -1,14 +1,14 @@
 """Each attempt of a run: its job, its nodes, its steps, how it ended."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from mmhydra.errors import UserError
-from mmhydra.files import read_object
-from mmhydra.monitor.find import job_id
-from mmhydra.monitor.reading import TAIL_BYTES, first_record, integer, names, newest_records, text
+from mmhydra.monitor.reading import first_record, integer, names, newest_records, read_dated, text
 from mmhydra.run.directory import Attempt
-from mmhydra.run.status import Status, read_status
+from mmhydra.run.status import Status
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Past:
 
     number: int
     job_id: str | None
-    submitted: str | None  # ISO time
+    submitted: str | None  # ISO time; None once it has begun
     began: str | None  # ISO time
     nodes: list[str]
     end_time: float | None  # of the allocation, seconds since the epoch
@@ -27,6 +27,8 @@ class Past:
     status: Status | None
     outcome: dict[str, Any]  # empty while it runs, or if its launcher was killed
     records: list[dict[str, Any]] = field(repr=False)  # the newest ones of metrics.jsonl
+    outcome_written: float | None = None  # by the clock of the file system; None without one
+    status_written: float | None = None
 
     @property
     def is_submitted(self) -> bool:
@@ -60,36 +62,45 @@ class Past:
         return [record for record in self.records if record.get("kind") == kind]
 
 
-def read_past(attempt: Attempt, num_bytes: int = TAIL_BYTES) -> Past:
-    """Reads the folder of an attempt, of its metrics the last bytes; what is missing or broken is left out."""
-    submitted, job = read_object(attempt.submitted), read_object(attempt.job)
-    records = newest_records(attempt.metrics, num_bytes)
-    steps = [step for record in records if (step := integer(record.get("step"))) is not None]
+def read_past(attempt: Attempt, records: Callable[[Path], list[dict[str, Any]]] = newest_records) -> Past:
+    """Reads the folder of an attempt, each file once; what is missing or broken is left out.
+
+    `records` reads the newest ones of metrics.jsonl, the oldest first: after all else, so that of an attempt that has
+    ended none is missed.
+    """
+    job, _ = read_dated(attempt.job)
+    began, job_id = text(job.get("began")), text(job.get("job_id"))
+    submitted = {} if began and job_id else read_dated(attempt.submitted)[0]
+    (outcome, outcome_written), (status, status_written) = read_dated(attempt.outcome), read_dated(attempt.status)
+    newest = records(attempt.metrics)
+    steps = [step for record in newest if (step := integer(record.get("step"))) is not None]
     first = integer(job.get("step"))
     if first is None and steps:
         first = max(0, (integer(first_record(attempt.metrics).get("step")) or 1) - 1)
-    status = _status(attempt)
+    said = _status(status)
     end_time = job.get("end_time")
     return Past(
         number=attempt.number,
-        job_id=job_id(attempt),
+        job_id=job_id or text(submitted.get("job_id")),
         submitted=text(submitted.get("submitted")),
-        began=text(job.get("began")) or (None if submitted else _created(attempt)),
+        began=began or (None if submitted else _created(attempt)),
         nodes=names(job.get("nodes")),
         end_time=float(end_time) if isinstance(end_time, int | float) else None,
         restart=integer(job.get("restart")) or 0,
         first_step=first or 0,
-        last_step=max([first or 0, status.step if status is not None else 0, *steps[-1:]]),
-        status=status,
-        outcome=read_object(attempt.outcome),
-        records=records,
+        last_step=max([first or 0, said.step if said is not None else 0, *steps[-1:]]),
+        status=said,
+        outcome=outcome,
+        records=newest,
+        outcome_written=outcome_written,
+        status_written=status_written,
     )
 
 
-def _status(attempt: Attempt) -> Status | None:
+def _status(document: dict[str, Any]) -> Status | None:
     try:
-        return read_status(attempt.status)
-    except (OSError, RecursionError):
+        return Status(**document)
+    except TypeError:  # nothing was said yet, or it has other fields
         return None
 
 

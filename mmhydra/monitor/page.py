@@ -2,6 +2,8 @@
 
 import os
 import shlex
+from collections.abc import Mapping
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -37,7 +39,7 @@ def page(facts: Facts) -> RenderableType:
     if facts.failure is not None and facts.failure.traceback:
         parts += ["", _traceback(facts)]
     if commands(facts):
-        parts += ["", _commands(facts)]
+        parts += ["", grid_of(commands(facts))]
     return Group(*parts)
 
 
@@ -68,8 +70,11 @@ def _rows(facts: Facts) -> list[tuple[str, RenderableType]]:
         rows.append(("failed", Text("\n".join(failed.splitlines()[:4]), style="red")))
     for node, faults in facts.preflight.items():
         rows.append(("preflight", Text(f"{node}: " + f"\n{' ' * (len(node) + 2)}".join(faults), style="red")))
-    rows += [("step", bar) for bar in _progress(facts)]
-    rows += [("training", Text(text)) for text in _training(facts)]
+    if facts.config is not None and facts.config.evaluates:
+        rows.append(("evaluation", Text(_evaluation(facts))))
+    else:
+        rows += [("step", bar) for bar in _progress(facts)]
+        rows += [("training", Text(text)) for text in _training(facts)]
     rows += [(name, Text(words)) for name, words in _by_modality(facts)]
     if skipped := number(facts.last_train.get("skipped_samples")):
         words = f"{skipped:,.0f} samples, whose chunks can't be read; chunk_skipped in events.jsonl names them"
@@ -113,6 +118,15 @@ def _training(facts: Facts) -> list[str]:
     if facts.step_time_s is not None:
         words.append(f"{facts.step_time_s:.3g} s a step")
     return ["  ".join(words)] if words else []
+
+
+def _evaluation(facts: Facts) -> str:
+    """Of a run that takes no step: what it measured, of which weights."""
+    assert facts.config is not None
+    measured = number(facts.last_validation.get("val_loss"))
+    told = "not measured" if facts.is_final else "not measured yet"
+    weights = short(Path(facts.config.checkpoint.init_from or ""))
+    return f"{told if measured is None else f'held-out {measured:.4f}'}  weights of {weights}"
 
 
 def _by_modality(facts: Facts) -> list[tuple[str, str]]:
@@ -280,11 +294,12 @@ def _quoted(path: str) -> str:
     return shlex.quote(path)
 
 
-def _commands(facts: Facts) -> RenderableType:
+def grid_of(commands: Mapping[str, str]) -> RenderableType:
+    """What to type, by what it is for; commands stand whole, to be copied."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for purpose, command in commands(facts).items():
+    for purpose, command in commands.items():
         grid.add_row(purpose, Text(command))
     return grid
 

@@ -66,7 +66,10 @@ class RunDirectory:
     def attempts(self) -> list["Attempt"]:
         """All attempts, oldest first."""
         folder = self.path / "attempts"
-        names = [name for name in os.listdir(folder) if _ATTEMPT.fullmatch(name)] if folder.is_dir() else []
+        try:
+            names = [name for name in os.listdir(folder) if _ATTEMPT.fullmatch(name)]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
         return [Attempt(folder / name) for name in sorted(names, key=int)]
 
     def create(self, identity: Identity) -> None:
@@ -174,6 +177,11 @@ class Attempt:
     def submitted(self) -> Path:
         """The SLURM job, written by the submitter; missing in attempts that a requeue made, and in local ones."""
         return self.path / "submitted.json"
+
+    @property
+    def array(self) -> Path:
+        """The folder of the job array that may run it, written by the first that claims it; missing in others."""
+        return self.path / "array"
 
     @property
     def job(self) -> Path:

@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from mmhydra.errors import UserError
 from mmhydra.files import read_object, time_of_file_system, write_json
@@ -38,6 +39,18 @@ class LeaseError(UserError):
 
 class HeldError(LeaseError):
     """Its holder lives."""
+
+
+class Leased(Protocol):
+    """A folder that one process at a time may change: that of a run, or of a sweep."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+
+    @property
+    def lease(self) -> Path:
+        """The file in it that names the process."""
 
 
 class Lease:
@@ -165,14 +178,18 @@ class JobLease:
 
 
 @contextmanager
-def hold(run: RunDirectory) -> Iterator[Lease]:
-    """Holds the run's lease, or raises LeaseError that names the owner."""
+def hold(place: Leased, held: str | None = None) -> Iterator[Lease]:
+    """Holds the lease of a run, or of another folder, or raises LeaseError that names the owner.
+
+    `held` is how an error says that somebody else has it; without it that the run is under way.
+    """
+    held = held or f"the run {place.path} is under way"
     try:
-        descriptor = os.open(run.lease, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(place.lease, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise LeaseError(f"the run can't be taken: {error}") from error
+        raise LeaseError(f"{place.path} can't be taken: {error}") from error
     try:
-        lease = _take(descriptor, run)
+        lease = _take(descriptor, place, held)
         ended = threading.Event()
         heart = threading.Thread(target=_keep_beating, args=(lease, ended), name="lease", daemon=True)
         heart.start()
@@ -186,41 +203,41 @@ def hold(run: RunDirectory) -> Iterator[Lease]:
         os.close(descriptor)
 
 
-def _take(descriptor: int, run: RunDirectory) -> Lease:
+def _take(descriptor: int, place: Leased, held: str) -> Lease:
     try:
-        locked = _lock(descriptor, run)
-        _require_free(descriptor, run, locked)
+        locked = _lock(descriptor, held)
+        _require_free(descriptor, place, held, locked)
         lease = Lease(descriptor)
         if not locked:
             time.sleep(SETTLE_S)
             if not lease.is_ours:  # of starts at the same instant the last to write has it
-                raise HeldError(f"the run {run.path} is under way, {_owner(descriptor)}")
+                raise HeldError(f"{held}, {_owner(descriptor)}")
     except OSError as error:
-        raise LeaseError(f"the run can't be taken: {error}") from error
+        raise LeaseError(f"{place.path} can't be taken: {error}") from error
     return lease
 
 
-def _lock(descriptor: int, run: RunDirectory) -> bool:
+def _lock(descriptor: int, held: str) -> bool:
     """Whether the kernel's lock is held; False on a file system that has none."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise HeldError(f"the run {run.path} is under way, {_owner(descriptor)}") from error
+        raise HeldError(f"{held}, {_owner(descriptor)}") from error
     except OSError:
         return False
     return True
 
 
-def _require_free(descriptor: int, run: RunDirectory, locked: bool) -> None:
+def _require_free(descriptor: int, place: Leased, held: str, locked: bool) -> None:
     owner, state = _read(descriptor), os.fstat(descriptor)
     if state.st_size == 0 or owner.get("released"):
         return
     if locked and owner.get("host") == socket.gethostname() and "job" not in owner:
         return  # a process of this host whose lock the kernel has freed
-    silent_s = time_of_file_system(run.path) - state.st_mtime
+    silent_s = time_of_file_system(place.path) - state.st_mtime
     if silent_s < STALE_S:
         raise HeldError(
-            f"the run {run.path} is under way, {_owner(descriptor)}, last heard of {max(0.0, silent_s):.0f} s ago; if "
+            f"{held}, {_owner(descriptor)}, last heard of {max(0.0, silent_s):.0f} s ago; if "
             f"it is dead, try again in {STALE_S - max(0.0, silent_s):.0f} s"
         )
 

@@ -49,6 +49,11 @@ class JobState:
         """Whether anything of it runs or may run later."""
         return self.state not in _ENDED
 
+    @property
+    def will_never_start(self) -> bool:
+        """Whether the job that it waits for failed. It stays in the queue until it is cancelled, maybe by SLURM."""
+        return self.is_pending and self.reason == "DependencyNeverSatisfied"
+
 
 def from_squeue(row: dict[str, str]) -> JobState:
     """A row of `squeue -O`, by names of its fields."""

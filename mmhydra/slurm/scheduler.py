@@ -95,10 +95,8 @@ class Scheduler:
         Raises SchedulerError if that can't be found out for one of them.
         """
         wanted = list(dict.fromkeys(job_ids))
-        for job_id in wanted:
-            _require_job_id(job_id)
         # The whole of each array is asked for: 2,000 tasks are a question of two numbers.
-        asked = list(dict.fromkeys(job_id.partition("_")[0] for job_id in wanted))
+        asked = list(dict.fromkeys(job_id.partition("_")[0] for job_id in wanted if _JOB_ID.fullmatch(job_id)))
         found: dict[str, JobState | None] = {}
         for begin in range(0, len(asked), _MOST_ASKED):
             part = asked[begin : begin + _MOST_ASKED]

@@ -14,7 +14,12 @@ from mmhydra.sweep.planned import Start
 
 RECORD = "sweep.json"
 FOLDER = "sweeps"  # below outputs/
+SETTING = "setting.json"  # in the folder of a search, written by `mmhydra.launch.search` as it begins
 _VERSION = 1
+CURE = (
+    "read it with the mmhydra that wrote it, or move the file away and type the command of the sweep again: runs that "
+    "are there are found by their ids"
+)
 _ARRAY = re.compile(r"\d{4,}")
 
 
@@ -71,6 +76,7 @@ class Record:
     points: tuple[RecordedPoint, ...]
     code: Mapping[str, str] = field(default_factory=dict)  # `commit`, and `snapshot`: path of the stored code
     config_dirs: tuple[str, ...] = ()  # folders of the user's own groups, absolute
+    study_file: str | None = None  # where the study was read last, absolute; None for a plain -m and in old records
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,11 @@ class SweepDirectory:
         return self.path / "search"
 
     @property
+    def is_search(self) -> bool:
+        """Whether its points are trials of a search, which ends some of them early."""
+        return (self.search / SETTING).is_file()
+
+    @property
     def report(self) -> Path:
         """The page of `python -m mmhydra.report`."""
         return self.path / "report.html"
@@ -147,6 +158,8 @@ class SweepDirectory:
 
     def read(self) -> Record:
         """The record. Raises RecordError."""
+        if not self.record.exists():
+            raise RecordError(f"{self.path} is no sweep: it has no {RECORD}; type the command of the sweep again")
         try:
             document = json.loads(self.record.read_bytes())
             version = document.pop("schema_version")
@@ -157,12 +170,16 @@ class SweepDirectory:
             document["config_dirs"] = tuple(document.get("config_dirs", ()))
             return Record(**document, points=points)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RecordError(f"{self.record} can't be read: {error}") from error
+            raise RecordError(f"{self.record} can't be read: {_in_words(error)}; {CURE}") from error
 
 
 def sweep_directory(outputs: Path, name: str) -> SweepDirectory:
     """`outputs/sweeps/<name>`."""
     return SweepDirectory(outputs / FOLDER / name)
+
+
+def _in_words(error: Exception) -> str:
+    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _point(document: dict[str, Any]) -> RecordedPoint:

@@ -1,5 +1,5 @@
 """Composing many points at once, with stock composition's results."""
 
-from mmhydra.compose.many.compiler import Compiler, NotStock, Tiers, recheck, unlike
+from mmhydra.compose.many.compiler import Compiler, NotStock, Tiers, new_seed, recheck, unlike
 
-__all__ = ["Compiler", "NotStock", "Tiers", "recheck", "unlike"]
+__all__ = ["Compiler", "NotStock", "Tiers", "new_seed", "recheck", "unlike"]

@@ -159,20 +159,26 @@ class Compiler:
         return self._combinations[texts]
 
 
+def new_seed() -> int:
+    """Chooses which points are rechecked: others each time, so that in the end all are."""
+    return random.SystemRandom().randrange(2**32)
+
+
 def recheck(
-    requests: Sequence[Request], config_dirs: Sequence[Path] = (), *, share: float = 0.01, seed: int = 0
+    requests: Sequence[Request], config_dirs: Sequence[Path] = (), *, share: float = 0.01, seed: int | None = None
 ) -> list[tuple[int, Request]]:
     """Composes a random share of points, at least one, the stock way too. Returns the numbers of those, and what came.
 
-    Raises NotStock that names the point and the fields if anything differs.
+    Raises NotStock that names the point, the fields and the seed that chose it if anything differs.
     """
     if not requests:
         return []
+    seed = new_seed() if seed is None else seed
     number = min(len(requests), max(1, round(share * len(requests))))
     again = []
     for index in sorted(random.Random(seed).sample(range(len(requests)), number)):
         request = requests[index]
-        point = f"point {index + 1} ({' '.join(request.overrides)})"
+        point = f"point {index + 1} ({' '.join(request.overrides)}), rechecked with seed {seed},"
         try:
             stock = compose(request.overrides, config_dirs)
         except UserError as error:

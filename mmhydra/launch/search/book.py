@@ -4,15 +4,16 @@ The only module that knows Optuna. One process at a time has the book open; whoe
 """
 
 import logging
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -22,7 +23,7 @@ from optuna.trial import Trial as Asked
 from mmhydra.errors import UserError
 from mmhydra.sweep.study.space import Choice, Dimension, Sampler, Search, override_value
 
-_NAME, _SPACE = "search", "space"
+_NAME, _SPACE, _HALVING = "search", "space", "halving"
 _STATES: dict[TrialState, "State"] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
@@ -41,7 +42,8 @@ class BookError(UserError):
 class Trial:
     """What the book says of a trial. `number` counts from 1.
 
-    `notes` are what the driver wrote beside it: `run_id`, `name`, `failed_attempts`, `pruned_at`, `told`.
+    `notes` are what the driver wrote beside it: `run_id`, `name`, `failed_attempts`, `pruned_at`, `told`; and of the
+    book itself `halving`: the values with which it came to its rungs, and whether it goes on.
     """
 
     number: int
@@ -70,7 +72,7 @@ class Book:
                     study_name=_NAME,
                     direction=direction,
                     load_if_exists=True,
-                    pruner=_pruner(search),
+                    pruner=NopPruner(),  # `should_go_on` is ours
                 )
             except (OSError, ValueError, KeyError) as error:
                 raise BookError(f"{journal} can't be read: {error}; it is the journal of the search") from error
@@ -81,7 +83,7 @@ class Book:
     @property
     def num_trials(self) -> int:
         """How many there will be in all: a grid ends by itself."""
-        return min(self._search.num_trials, grid_size(self._search) or self._search.num_trials)
+        return self._search.num_runs if self._search.sampler.kind == "grid" else self._search.num_trials
 
     @property
     def trials(self) -> list[Trial]:
@@ -121,9 +123,33 @@ class Book:
         return self.should_go_on(trial)
 
     def should_go_on(self, trial: Trial) -> bool:
-        """Whether the newest report of a trial is good enough; asked again by a driver that takes it up."""
-        should_end: bool = self._study.pruner.prune(self._study, self._storage.get_trial(self._id(trial)))
-        return not should_end
+        """Whether the newest report of a trial is good enough; asked again by a driver that takes it up.
+
+        It decides as Optuna's SuccessiveHalvingPruner. That notes the rung, and others have to note the verdict:
+        if a driver is killed in between, a bad trial goes on. Here both are one line of the journal.
+        """
+        halving, trial = self._search.halving, self.read(trial)
+        noted = trial.notes.get(_HALVING, {"rungs": [], "goes_on": True})
+        if halving is None or not trial.reports:
+            return True
+        step, value = max(trial.reports.items())
+        if math.isnan(value):
+            return False
+        rungs, goes_on = list(noted["rungs"]), bool(noted["goes_on"])
+        while goes_on and step >= halving.min_steps * halving.factor ** len(rungs):
+            others = [other.notes.get(_HALVING, {"rungs": []})["rungs"] for other in self.trials]
+            there = [values[len(rungs)] for values in others if len(values) > len(rungs)]
+            goes_on = self._is_among_best(value, [*there, value], halving.factor)
+            rungs.append(value)
+        if len(rungs) > len(noted["rungs"]):
+            self.note(trial, _HALVING, {"rungs": rungs, "goes_on": goes_on})
+        return goes_on
+
+    def _is_among_best(self, value: float, values: Sequence[float], factor: int) -> bool:
+        """Whether a value is among the best 1 of `factor`; of fewer values the best one is."""
+        is_low = self._study.direction == optuna.study.StudyDirection.MINIMIZE
+        last = sorted(values, reverse=not is_low)[max(1, len(values) // factor) - 1]
+        return value <= last if is_low else value >= last
 
     def tell(self, trial: Trial, state: Literal["done", "pruned", "failed"], value: float | None, told: str) -> Trial:
         """Ends a trial; `value` for one that is done. A trial that has ended already stays as it is."""
@@ -175,16 +201,6 @@ class Book:
         return next(choice for choice in choices if override_value(choice) == stored)
 
 
-def grid_size(search: Search) -> int | None:
-    """Number of points of a grid; None for another sampler."""
-    if search.sampler.kind != "grid":
-        return None
-    size = 1
-    for dimension in search.space.values():
-        size *= len(dimension.values or [])
-    return size
-
-
 class _Grid(GridSampler):  # type: ignore[misc]
     """Optuna's own wants to end a loop that we do not have."""
 
@@ -216,13 +232,6 @@ def _sampler(search: Search, number: int) -> BaseSampler:
             )
         # Trials under way count as bad ones, so that those at the same time differ.
         return TPESampler(seed=own, multivariate=True, constant_liar=True)
-
-
-def _pruner(search: Search) -> BasePruner:
-    halving = search.halving
-    if halving is None:
-        return NopPruner()
-    return SuccessiveHalvingPruner(min_resource=halving.min_steps, reduction_factor=halving.factor)
 
 
 def _distribution(dimension: Dimension) -> BaseDistribution:

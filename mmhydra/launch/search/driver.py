@@ -151,15 +151,15 @@ class Driver:
             return True  # a driver before this one decided so
         is_over = state.state == "done"  # it has cost all that it could
         was_asked, way.is_new = way.is_new, True
-        if not was_asked and way.trial.reports and not is_over and not self.book.should_go_on(way.trial):
-            return True  # the driver before this one was killed between a report and its verdict
+        newest, num_steps = max(way.trial.reports, default=-1), way.candidate.recorded.num_steps
+        if not was_asked and not is_over and newest < num_steps and not self.book.should_go_on(way.trial):
+            return True  # the driver before this one was killed between a report and its verdict, or the note of it
         curve = self._curve(way.candidate)
-        newest = max(way.trial.reports, default=-1)
         steps = [step for step in curve if step > newest]
         is_bad = False
         for step in steps:
             goes_on = self.book.report(way.trial, step, curve[step])
-            if not goes_on and not is_over and step < way.candidate.recorded.num_steps:
+            if not goes_on and not is_over and step < num_steps:
                 is_bad = True
                 break
         if steps:

@@ -15,7 +15,8 @@ from mmhydra.launch.search.setting import JOURNAL, read_setting, require_same
 from mmhydra.launch.search.trials import Composer
 from mmhydra.launch.sweeps.arrays import finish_arrays
 from mmhydra.launch.sweeps.freezing import kept_origin
-from mmhydra.launch.sweeps.submitting import holding, submit_points
+from mmhydra.launch.sweeps.holding import holding
+from mmhydra.launch.sweeps.submitting import submit_points
 from mmhydra.paths import short
 from mmhydra.run.lease import STALE_S, HeldError
 from mmhydra.sweep.record import SweepDirectory

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import mmhydra
 from mmhydra import paths
+from mmhydra.config import secrets
 from mmhydra.errors import UserError
 from mmhydra.files import read_object, write_json
 from mmhydra.launch.search.trials import Composer
 from mmhydra.launch.sweeps.freezing import SweepOrigin
-from mmhydra.sweep.record import SweepDirectory
+from mmhydra.sweep.record import SETTING, SweepDirectory
 from mmhydra.sweep.study.space import Choice
 
-_FILE = "setting.json"
 JOURNAL = "journal.log"
 _VERSION = 1
+_FROZEN = "MMHYDRA_FROZEN"  # of a process that was started over: the code that it is to run
 _READ_BY_CONF = ("MMHYDRA_CACHE", "MMHYDRA_CLUSTER", "MMHYDRA_REMOTE", "MMHYDRA_WEIGHTS", "SLURM_CONF")
 
 
@@ -37,27 +38,24 @@ class Setting:
     def write(self, sweep: SweepDirectory) -> None:
         """For whoever holds the sweep's lease."""
         sweep.search.mkdir(parents=True, exist_ok=True)
-        write_json(sweep.search / _FILE, {"schema_version": _VERSION, **asdict(self)})
+        write_json(sweep.search / SETTING, {"schema_version": _VERSION, **asdict(self)})
 
 
 def surroundings() -> dict[str, str]:
     """The variables that conf/ is made of. The folders have values always: a driver's would follow from its own place.
 
-    No others: an environment can hold secrets.
+    No others: an environment can hold secrets. Raises SecretError for one in these.
     """
     given = {name: os.environ[name] for name in _READ_BY_CONF if name in os.environ}
     folders = {"MMHYDRA_DATA": paths.folder("MMHYDRA_DATA", "data")}
-    return {**given, **folders, "MMHYDRA_OUTPUTS": paths.folder("MMHYDRA_OUTPUTS", "outputs")}
-
-
-def is_search(sweep: SweepDirectory) -> bool:
-    """Whether a sweep is a search."""
-    return (sweep.search / _FILE).is_file()
+    found = {**given, **folders, "MMHYDRA_OUTPUTS": paths.folder("MMHYDRA_OUTPUTS", "outputs")}
+    secrets.refuse(secrets.find_in_values({f"${name}": value for name, value in found.items()}))
+    return found
 
 
 def read_setting(sweep: SweepDirectory) -> Setting:
     """The setting of a search. Raises UserError."""
-    file = sweep.search / _FILE
+    file = sweep.search / SETTING
     document = read_object(file)
     version = document.pop("schema_version", None)
     try:
@@ -82,12 +80,21 @@ def require_same(setting: Setting, composer: Composer) -> None:
 def use_frozen_code(sweep: SweepDirectory, origin: SweepOrigin, arguments: Sequence[str]) -> None:
     """Starts this process over as `python -m mmhydra.drive`, with the code and the surroundings of the sweep.
 
-    Returns if they are that already. From then on editing code or YAML changes nothing.
+    Returns if they are that already. From then on editing code or YAML changes nothing. Raises UserError where Python
+    takes another mmhydra all the same.
     """
-    if Path(mmhydra.__file__).is_relative_to(origin.snapshot.path):
+    snapshot, imported = origin.snapshot, Path(mmhydra.__file__)
+    was_for = os.environ.pop(_FROZEN, None)
+    if imported.resolve().is_relative_to(snapshot.path.resolve()):
         return
+    if was_for == snapshot.sha256:
+        raise UserError(
+            f"Python imports mmhydra from {imported.parent}, though PYTHONPATH begins with {snapshot.path}, the code "
+            "that the sweep started with. See what puts the other folder first (sitecustomize, a .pth file, an import "
+            "hook), or whether .. comes after a link in that path; then type this again"
+        )
     environment = {"MMHYDRA_DATA": paths.folder("MMHYDRA_DATA", "data"), "MMHYDRA_OUTPUTS": str(sweep.outputs)}
-    if is_search(sweep):
+    if sweep.is_search:
         setting = read_setting(sweep)
         environment = dict(setting.environment)
         if Path(setting.folder).is_dir():
@@ -95,5 +102,5 @@ def use_frozen_code(sweep: SweepDirectory, origin: SweepOrigin, arguments: Seque
     sys.stdout.flush()
     sys.stderr.flush()
     os.environ.update(environment)
-    os.environ.update(origin.snapshot.variables(os.environ))
+    os.environ.update({**snapshot.variables(os.environ), _FROZEN: snapshot.sha256})
     os.execv(sys.executable, [sys.executable, "-m", "mmhydra.drive", *arguments])

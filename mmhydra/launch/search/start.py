@@ -9,19 +9,22 @@ from mmhydra.compose import Request
 from mmhydra.compose.many import Compiler
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.errors import ExitCode, UserError
+from mmhydra.files import write_atomic
 from mmhydra.launch.batch import BatchJob
 from mmhydra.launch.points import Point
 from mmhydra.launch.preview import preview
 from mmhydra.launch.search.job import DriverJob, driver_job, require_slurm, submit_driver
-from mmhydra.launch.search.setting import Setting, is_search, read_setting, surroundings, use_frozen_code
+from mmhydra.launch.search.setting import Setting, read_setting, surroundings, use_frozen_code
 from mmhydra.launch.submit import require_all_startable
 from mmhydra.launch.sweeps.asked import Asked, is_of_command
-from mmhydra.launch.sweeps.compiling import compiled, name_of, with_data
+from mmhydra.launch.sweeps.compiling import compiled, name_of
 from mmhydra.launch.sweeps.cost import costs, lines, require_confirmed
+from mmhydra.launch.sweeps.data import with_data
 from mmhydra.launch.sweeps.due import is_slurm
 from mmhydra.launch.sweeps.freezing import SweepOrigin, keep_origin, kept_origin, origin_of_now
-from mmhydra.launch.sweeps.recording import directory_of, read_record, record_of
-from mmhydra.launch.sweeps.submitting import holding
+from mmhydra.launch.sweeps.holding import holding
+from mmhydra.launch.sweeps.recording import directory_of, read_record, record_of, require_same_study
+from mmhydra.monitor.words import count
 from mmhydra.sweep.record import SweepDirectory
 from mmhydra.sweep.study.expand import trial
 from mmhydra.sweep.study.files import Study, read_study
@@ -52,23 +55,35 @@ def start_search(asked: Asked, study: Study) -> ExitCode:
         )
     _require_machines(search, points)
     sweep = directory_of(asked.name, points)
-    num_asked = 0
-    if is_search(sweep):
+    environment = surroundings()
+    before = read_record(sweep)
+    require_same_study(sweep, before, study)
+    num_there = 0
+    if sweep.is_search:
         _require_unchanged(sweep, study, typed)
         if (job := driver_job(sweep)) is not None:
             print(f"the search {sweep.name} is driven by job {job.job_id} ({job.state}){_what_next(sweep)}")
             return ExitCode.DONE
-        num_asked = len(sweep.read().points)
-    found = costs(_dearest(points, search.num_trials - num_asked))
+        num_there = len(sweep.read().points)
+    elif before is not None and before.points:
+        raise UserError(
+            f"the sweep {sweep.name} has {count(len(before.points), 'point')} from before its study had a search, and "
+            "trials would take their numbers; save the study under another name"
+        )
+    found = costs(_dearest(points, search.num_runs - num_there))
     require_confirmed(found)
     if found:
-        trials = f"{num_asked} of {search.num_trials} trials are there" if num_asked else f"{search.num_trials} trials"
-        _say(f"search {sweep.name}: {trials}, {search.concurrency} at a time; if none ends early:")
+        runs = f"{search.num_trials} trials, at most {search.num_runs} runs"
+        runs += f", {num_there} of them are there" if num_there else ""
+        _say(f"search {sweep.name}: {runs}, {search.concurrency} at a time; if none ends early:")
     for line in lines(found):
         _say(f"  {line}")
     points = with_data(points, lambda: _corner_points(asked, study, typed), _say)
     with holding(sweep):
-        origin = _begin(sweep, asked, study, typed, points)
+        setting = Setting(
+            _without_command(typed), next(corners(search)), points[0].sha256, str(Path.cwd()), environment
+        )
+        origin = _begin(sweep, asked, study, setting, points)
         if search.driver.where == "job":
             job_id = submit_driver(DriverJob(sweep, search.driver, _as_run(asked, search, points[0], origin), origin))
             print(f"the search is driven by job {job_id}{_what_next(sweep)}")
@@ -134,10 +149,10 @@ def _require_machines(search: Search, points: Sequence[Point]) -> None:
         )
 
 
-def _dearest(points: Sequence[Point], num_trials: int) -> list[Point]:
-    """As many of the dearest corner as there may be trials: an upper bound, as if nothing were ended early."""
+def _dearest(points: Sequence[Point], num_runs: int) -> list[Point]:
+    """As many of the dearest corner as there may be runs: an upper bound, as if nothing were ended early."""
     dearest = max(points, key=lambda point: preview(point.config).gpu_hours or 0.0)
-    return [dearest] * max(0, num_trials)
+    return [dearest] * max(0, num_runs)
 
 
 def _require_unchanged(sweep: SweepDirectory, study: Study, typed: Sequence[str]) -> None:
@@ -165,25 +180,20 @@ def _require_unchanged(sweep: SweepDirectory, study: Study, typed: Sequence[str]
         )
 
 
-def _begin(
-    sweep: SweepDirectory, asked: Asked, study: Study, typed: Sequence[str], points: Sequence[Point]
-) -> SweepOrigin:
+def _begin(sweep: SweepDirectory, asked: Asked, study: Study, setting: Setting, points: Sequence[Point]) -> SweepOrigin:
     """Writes what every driver goes by; of a search that goes on only what may change."""
     before = read_record(sweep)
-    goes_on = is_search(sweep)
+    goes_on = sweep.is_search
     origin = kept_origin(sweep) if goes_on else origin_of_now(sweep, points[0])
     record = record_of(asked, study, [], None, origin.code)
     if before is not None:
         record = replace(record, created=before.created, points=before.points)
-    path = asked.study_file()
-    assert path is not None, "a search is of a study"
-    sweep.study.write_bytes(path.read_bytes())
+    write_atomic(sweep.study, study.text.encode())  # what was checked, whatever the file is by now
     sweep.write(record)
     if goes_on:
         return origin
     keep_origin(origin)
-    first = next(iter(corners(study.search))) if study.search is not None else {}
-    Setting(_without_command(typed), first, points[0].sha256, str(Path.cwd()), surroundings()).write(sweep)
+    setting.write(sweep)
     return origin
 
 

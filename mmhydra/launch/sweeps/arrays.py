@@ -5,10 +5,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmhydra.launch.array import ArrayJob, adopt_array, array_limits, array_state, drop_array, resource_class
+from mmhydra.launch.array import (
+    ArrayJob,
+    adopt_array,
+    array_limits,
+    array_state,
+    drop_array,
+    executor_of_array,
+    resource_class,
+)
 from mmhydra.launch.batch import BatchJob
 from mmhydra.launch.points import Point
-from mmhydra.launch.slurm import executor_of, script_of
+from mmhydra.launch.slurm import script_of
 from mmhydra.launch.sweeps.recording import Key, key_of
 from mmhydra.run.snapshot import Snapshot
 from mmhydra.sweep.record import SweepDirectory
@@ -32,9 +40,7 @@ class Group:
 
 def array_script(array: ArrayJob) -> str:
     """The batch script of an array; nothing is written."""
-    executor = executor_of(array.jobs[0], array.subject)
-    executor.parameters["map_count"] = len(array.jobs)  # as `submit_array` does: output is named after array and task
-    return script_of(executor)
+    return script_of(executor_of_array(array))
 
 
 def placeholder(folder: str) -> str:
@@ -93,19 +99,18 @@ class Grouping:
     def _after(self, array: str, children: Mapping[str, list[tuple[Point, BatchJob]]]) -> list[Group]:
         """Children of tasks of one array: an array for each parent, or arrays with one child of each, the fewer.
 
-        In the latter a task waits for the task of the same number.
+        In the latter a task waits for the task of the same number, which the children's cluster must allow.
         """
-        most = max(map(len, children.values()))
-        if len(children) <= most or any("_" not in parent for parent in children):
-            return [
-                group for parent, members in children.items() for group in self._chunks(members, f"afterok:{parent}")
-            ]
-        groups = []
-        by_index = sorted(
-            ((int(parent.rpartition("_")[2]), members) for parent, members in children.items()),
-            key=lambda pair: pair[0],
-        )
-        for number in range(most):
+        size = self._size(next(iter(children.values()))[0][1])
+        numbers = {parent: int(parent.rpartition("_")[2]) for parent in children if "_" in parent}
+        by_index = sorted((number, children[parent]) for parent, number in numbers.items() if number < size)
+        most = max((len(members) for _, members in by_index), default=0)
+        if len(by_index) <= most:
+            by_index = []
+        together = {index for index, _ in by_index}
+        alone = {parent: members for parent, members in children.items() if numbers.get(parent) not in together}
+        groups = [group for parent, members in alone.items() for group in self._chunks(members, f"afterok:{parent}")]
+        for number in range(most if by_index else 0):
             layer = [(index, *members[number]) for index, members in by_index if number < len(members)]
             groups.append(_group(layer, f"aftercorr:{array}"))
         return groups
@@ -134,7 +139,10 @@ def finish_arrays(sweep: SweepDirectory) -> tuple[list[str], list[str]]:
     """
     found, dropped = [], []
     for folder in sweep.arrays:
-        if array_state(folder) != "submitting":
+        state = array_state(folder)
+        if state == "empty":  # it may have claimed attempts already
+            drop_array(folder)
+        if state != "submitting":
             continue
         job_id = adopt_array(folder) or drop_array(folder)
         if job_id is None:

@@ -5,10 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
+from mmhydra.config.base import Name
 from mmhydra.config.typed import COMMAND_KEYS
+from mmhydra.errors import UserError
 from mmhydra.sweep.planned import Planned
 from mmhydra.sweep.study.expand import expand
 from mmhydra.sweep.study.files import Study, find_study, read_study
+
+_NAME = TypeAdapter(Name)
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,18 @@ class Asked:
         return f"{name}-{digest[:6]}" if texts else name
 
     def study_file(self) -> Path | None:
-        """Where the study is. Raises UserError if there is none of this name."""
-        return None if self.study is None else find_study(self.study, self.config_dirs)
+        """Where the study is. Raises UserError if there is none of this name, or if it can't name a sweep."""
+        if self.study is None:
+            return None
+        path = find_study(self.study, self.config_dirs)
+        try:
+            _NAME.validate_python(path.stem)
+        except ValidationError as error:
+            raise UserError(
+                f"{path}: a sweep has the name of its study, and {path.stem!r} can't be one: names are at most 100 "
+                "letters, digits, ., _ and -, and begin with a letter or digit; rename the file"
+            ) from error
+        return path
 
     def read_study(self) -> Study | None:
         """The study; None for a plain -m. Raises UserError."""

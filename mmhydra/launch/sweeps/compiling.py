@@ -1,20 +1,19 @@
 """The points of a sweep: composed, checked and named, all of them or none."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mmhydra.checkpoint.stamp import step_folder
-from mmhydra.data.prepare import prepare
+from mmhydra.config.secrets import SecretError
 from mmhydra.errors import UserError
 from mmhydra.launch.points import Point, PointCompiler
 from mmhydra.launch.verify import refuse_points, say_on_stderr
 from mmhydra.sweep.planned import Planned, Start
+from mmhydra.sweep.study.values import quoted
 
 _STARTS = {"init": "checkpoint.init_from", "extend": "checkpoint.extend_from"}
-_PLAIN = re.compile(r"[\w./-]+")
 
 
 def compiled(
@@ -26,8 +25,8 @@ def compiled(
 ) -> list[Point]:
     """The points in their order, parents before their children, each run once but where configs are only printed.
 
-    A random share of them is composed the stock way too. Raises UserError with all problems of all points, and
-    NotStock for a mistake of ours.
+    A random share of them, another one each time, is composed the stock way too. Raises UserError with all problems of
+    all points, and NotStock for a mistake of ours.
     """
     told = _Told()
     compiler = PointCompiler(config_dirs, told.add)
@@ -43,7 +42,9 @@ def compiled(
         try:
             point = _point(compiler, one, made)
         except UserError as error:
-            faults.append((f"point {index + 1} ({name_of(one)})", error))
+            # What tells it from the others may be what must not be told.
+            name = "" if isinstance(error, SecretError) else f" ({name_of(one)})"
+            faults.append((f"point {index + 1}{name}", error))
             continue
         is_printed = point.request.dry_run == "config"  # as Hydra would: each config, whatever runs they are
         first = of_run.setdefault((*point.key, str(index) if is_printed else ""), point)
@@ -65,43 +66,6 @@ def compiled(
     return points
 
 
-def with_data(
-    points: Sequence[Point], compile_again: Callable[[], list[Point]], on_line: Callable[[str], None]
-) -> list[Point]:
-    """The points when their data is there: it is built or fetched, and looked at, once for all that share it.
-
-    Points that had no name before are compiled again. Raises UserError for data that does not fit, of all points.
-    """
-    groups: dict[tuple[object, ...], list[Point]] = {}
-    for point in points:
-        config = point.config
-        sections = id(config.data), id(config.tokens), id(config.loader)  # which points share
-        groups.setdefault((*sections, config.paths.data, config.training.seq_len), []).append(point)
-    prepared: dict[str, UserError | None] = {}
-    faults = []
-    for group in groups.values():
-        config = group[0].config
-        sections_text = (section.model_dump_json() for section in (config.data, config.tokens, config.loader))
-        key = "\n".join([*sections_text, config.paths.data, str(config.training.seq_len)])
-        if key not in prepared:
-            prepared[key] = None
-            try:
-                prepare(
-                    *(config.data, config.tokens, Path(config.paths.data), on_line),
-                    store=config.loader.store,
-                    seq_len=config.training.seq_len,
-                    goes_on_without=config.loader.on_bad_chunk == "skip",
-                )
-            except UserError as error:
-                prepared[key] = error
-        if (fault := prepared[key]) is not None:
-            faults += [(name_of(point.planned), fault) for point in group]
-    if len(prepared) == 1 and faults:
-        raise faults[0][1]
-    refuse_points(faults, len(points))
-    return compile_again() if any(point.identity is None for point in points) else list(points)
-
-
 def name_of(planned: Planned) -> str:
     """What tells a point from the others."""
     label = " ".join(f"{key}={value}" for key, value in planned.label.items()) or " ".join(planned.overrides)
@@ -115,7 +79,7 @@ def _point(compiler: PointCompiler, planned: Planned, made: dict[int, Point]) ->
     if key is None:  # it only comes later
         return replace(compiler.point(planned.overrides), planned=planned, parent=parent)
     place = str(step_folder(parent.run.checkpoints, parent.config.training.num_steps))
-    start = [f"{key}={place if _PLAIN.fullmatch(place) else _quoted(place)}", "checkpoint.awaits=true"]
+    start = [f"{key}={quoted(place)}", "checkpoint.awaits=true"]
     return replace(compiler.point([*planned.overrides, *start], parent), planned=planned)
 
 
@@ -123,11 +87,6 @@ def without_start(overrides: Sequence[str], start: Start) -> tuple[str, ...]:
     """The overrides of a composed child without those that name its parent's checkpoint."""
     ours = (_STARTS[start], "checkpoint.awaits") if start in _STARTS else ()
     return tuple(text for text in overrides if text.partition("=")[0] not in ours)
-
-
-def _quoted(text: str) -> str:
-    """As Hydra reads quoted text: a backslash counts only before a quote, or at the end."""
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
 class _Told:

@@ -1,6 +1,6 @@
 """Which points of a sweep a command starts now, and what the others wait for."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmhydra.launch.points import Point
@@ -19,7 +19,7 @@ class Due:
     jobs: dict[Key, str] = field(default_factory=dict)
 
 
-def by_key(states: Sequence[PointState]) -> dict[Key, PointState]:
+def by_key(states: Iterable[PointState]) -> dict[Key, PointState]:
     """States by the run."""
     return {key_of(state.point): state for state in states}
 
@@ -93,7 +93,13 @@ def due(points: Sequence[Point], states: States, *, again: bool = True, tried: C
 
 
 def _can_follow(point: Point, parent: Point) -> bool:
-    """Whether SLURM itself can make a job wait for that of its parent."""
+    """Whether SLURM itself can make a job wait for that of its parent.
+
+    Not beside a dependency of which any part will do: SLURM knows no mixture of these.
+    """
+    own = point.config.cluster.slurm.dependency if point.config.cluster.slurm else None
+    if own is not None and "?" in own:
+        return False
     conf = [one.config.cluster.slurm.slurm_conf if one.config.cluster.slurm else None for one in (point, parent)]
     return is_slurm(point) and is_slurm(parent) and conf[0] == conf[1]
 

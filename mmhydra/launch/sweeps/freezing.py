@@ -4,19 +4,21 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmhydra.config.shared import OfObjects
 from mmhydra.data.datasets import digests, load
 from mmhydra.errors import UserError
-from mmhydra.files import write_atomic, write_json
+from mmhydra.files import read_object, write_atomic, write_json
+from mmhydra.launch.array import is_free_again, require_no_array
 from mmhydra.launch.freeze import Origin, read_origin
 from mmhydra.launch.points import Point
+from mmhydra.launch.slurm import NOT_SUBMITTED
+from mmhydra.launch.sweeps.recording import Key, key_of
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory
-from mmhydra.run.lease import hold
+from mmhydra.run.lease import HeldError, hold
 from mmhydra.run.snapshot import Snapshot, snapshot_of
 from mmhydra.sweep.record import SweepDirectory
 
@@ -82,14 +84,59 @@ def kept_origin(sweep: SweepDirectory) -> SweepOrigin:
     return origin
 
 
+@dataclass(frozen=True)
+class Frozen:
+    """`held` are the points that somebody has: another process, a job, or another sweep that is submitting them.
+
+    Children of these are in neither: they can't wait for a job that is not ours.
+    """
+
+    attempts: dict[Key, Attempt] = field(default_factory=dict)
+    held: dict[Key, HeldError] = field(default_factory=dict)
+
+    def require_all(self) -> None:
+        """Raises HeldError if somebody has one of them."""
+        for error in self.held.values():
+            raise error
+
+
 def freeze_points(sweep: SweepDirectory, points: Sequence[Point], origin: SweepOrigin) -> list[Attempt]:
     """The next attempt of each point. One that was frozen the same way and never started is taken as it is.
 
-    Raises UserError for a run that another process is starting, or that can't be written.
+    Raises UserError for a run that somebody has, or that can't be written.
+    """
+    frozen = freeze_free(sweep, points, origin)
+    frozen.require_all()
+    return [frozen.attempts[key_of(point)] for point in points]
+
+
+def freeze_free(sweep: SweepDirectory, points: Sequence[Point], origin: SweepOrigin) -> Frozen:
+    """As `freeze_points`, of the points that nobody has; parents come before their children.
+
+    Raises UserError for a run that can't be written.
     """
     freezer = _Freezer(sweep, origin)
+
+    def frozen_or_held(point: Point, manifests: _Manifests) -> Attempt | HeldError:
+        try:
+            return freezer.freeze(point, manifests)
+        except HeldError as error:
+            return error
+
     with ThreadPoolExecutor(_THREADS) as threads:
-        return list(threads.map(freezer.freeze, points, map(freezer.manifests_of, points)))
+        results = list(threads.map(frozen_or_held, points, map(freezer.manifests_of, points)))
+    found = Frozen()
+    left: set[Key] = set()
+    for point, result in zip(points, results, strict=True):
+        key = key_of(point)
+        if isinstance(result, HeldError):
+            found.held[key] = result
+            left.add(key)
+        elif point.parent is not None and key_of(point.parent) in left:
+            left.add(key)
+        else:
+            found.attempts[key] = result
+    return found
 
 
 @dataclass(frozen=True)
@@ -116,16 +163,16 @@ class _Freezer:
 
     def freeze(self, point: Point, manifests: _Manifests) -> Attempt:
         run = point.run
-        is_new = not run.path.exists()
         own = point.request.code_is_frozen
         origin = read_origin(point.request, run) if own else self._of_now.origin
         assert point.identity is not None, "its data is there"
         run.create(point.identity)
-        with nullcontext() if is_new else hold(run):  # of a new run nobody else knows
-            newest = run.attempts[-1] if not is_new and run.attempts else None
+        with hold(run):
+            require_no_array(run)
             run.clear_triggers()
-            if newest is not None and _is_as_new(newest, point, origin.provenance):
-                return newest
+            newest = run.attempts[-1:]
+            if newest and _is_as_new(newest[0], point, origin.provenance):
+                return newest[0]
             provenance = {
                 **origin.provenance,
                 "run_id": point.run_id,
@@ -151,8 +198,16 @@ class _Freezer:
 
 
 def _is_as_new(attempt: Attempt, point: Point, origin: Mapping[str, Any]) -> bool:
-    """Whether an attempt was frozen from the same config and code, and nothing has started or taken it."""
-    traces = (attempt.submitted, attempt.job, attempt.status, attempt.outcome, attempt.metrics, attempt.events)
+    """Whether an attempt was frozen from the same config and code, and nothing has started or taken it.
+
+    What an array left that was given up is removed; the lease of the run must be held.
+    """
+    is_free = is_free_again(attempt)
+    if attempt.array.exists() and not is_free:
+        return False
+    traces = [attempt.submitted, attempt.job, attempt.metrics, attempt.events]
+    if not is_free or read_object(attempt.outcome).get("reason") != NOT_SUBMITTED:
+        traces += [attempt.status, attempt.outcome]
     if any(path.exists() for path in traces):
         return False
     try:
@@ -163,7 +218,11 @@ def _is_as_new(attempt: Attempt, point: Point, origin: Mapping[str, Any]) -> boo
         there = attempt.provenance()
     except (OSError, UserError):
         return False
-    return all(there.get(key) == origin.get(key) for key in ("git", "snapshot", "config_folders", "packages"))
+    if any(there.get(key) != origin.get(key) for key in ("git", "snapshot", "config_folders", "packages")):
+        return False
+    for path in (attempt.status, attempt.outcome, attempt.array):  # the claim last: with it all of this comes again
+        path.unlink(missing_ok=True)
+    return True
 
 
 def next_attempt(run: RunDirectory) -> Path:

@@ -16,6 +16,7 @@ from mmhydra.sweep.record import Record, SweepDirectory
 from mmhydra.sweep.state.states import STATES, PointState
 
 _SHOWN = 6  # job ids of a cluster
+_FRAME = 4  # columns of a panel that hold no text
 Arrays = Mapping[str, Sequence[tuple[str, int]]]
 
 
@@ -27,9 +28,13 @@ def show_sweep(
     arrays: Arrays,
     expected: Sequence[Cost],
     *,
-    has_later: bool,
+    goes_on: bool = False,
+    has_later: bool = False,
 ) -> None:
-    """Shows what was submitted, how all points are, and what to type next. `arrays`: job ids and sizes by cluster."""
+    """Shows what was submitted, how all points are, and what to type next. `arrays`: job ids and sizes by cluster.
+
+    `goes_on`: the same command would start something. `has_later`: something may start once others have ended.
+    """
     num_points = sum(point.in_study for point in record.points)
     num_submitted = sum(size for found in arrays.values() for _, size in found)
     rows = {} if record.question is None else {"question": record.question}
@@ -43,25 +48,32 @@ def show_sweep(
     if expected and num_submitted:
         rows["cost"] = "\n".join(lines(expected))
     rows["sweep"] = short(sweep.path)
-    python = shlex.quote(short(Path(sys.executable)))
+    python, place = shlex.quote(short(Path(sys.executable))), shlex.quote(short(sweep.path))
     commands = {
-        "how is it": f"{python} -m mmhydra.status {sweep.name} --watch",
-        "its results": f"{python} -m mmhydra.report {sweep.name}",
+        "how is it": f"{python} -m mmhydra.status {place} --watch",
+        "its results": f"{python} -m mmhydra.report {place}",
     }
     found_states = {state.state for state in states}
     if any(state.is_active for state in states):
-        commands["end it"] = f"{python} -m mmhydra.cancel {sweep.name}"
-    if found_states & {"failed", "preempted", "gone", "cancelled"}:
+        commands["end it"] = f"{python} -m mmhydra.cancel {place}"
+    if goes_on and found_states & {"failed", "preempted", "gone", "cancelled"}:
         commands["what failed goes on with"] = f"{python} -m mmhydra.train {shlex.join(record.command)}"
     if has_later:
-        commands["later stages follow with"] = f"{python} -m mmhydra.drive {sweep.name}"
+        commands["later stages follow with"] = f"{python} -m mmhydra.drive {place}"
     submitted = "1 point" if num_submitted == 1 else f"{num_submitted:,} points"
     title = f"sweep {sweep.name}: {submitted} submitted" if num_submitted else f"sweep {sweep.name}"
-    show_end(console, title, rows, commands)
+    fits = all(len(command) <= console.width - _FRAME for command in commands.values())
+    show_end(console, title, rows, commands if fits else {})
+    for purpose, command in {} if fits else commands.items():  # the panel would cut them off
+        console.print(f"{purpose}:", style="bold", markup=False)
+        console.print(command, markup=False)
 
 
 def show_frozen_arrays(console: Console, sweep: SweepDirectory, frozen: Sequence[tuple[Path, str | None]]) -> None:
-    """Shows the scripts that were left to a person, in the order in which they are to be submitted."""
+    """Shows the scripts that were left to a person, in the order in which they are to be submitted.
+
+    `frozen`: their folders, and what is to be typed as --dependency, which replaces that of the script.
+    """
     rows = {"sweep": short(sweep.path)}
     if not frozen:
         rows["scripts"] = "none: no point is left to submit"

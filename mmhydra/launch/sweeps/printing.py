@@ -3,18 +3,12 @@
 import sys
 from collections.abc import Sequence
 
-from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.errors import ExitCode
 from mmhydra.launch.points import Point
 from mmhydra.launch.printing import is_printed
-from mmhydra.launch.sweeps.arrays import Grouping, array_script, batch_job, placeholder
 from mmhydra.launch.sweeps.compiling import name_of
 from mmhydra.launch.sweeps.cost import costs, lines, most
-from mmhydra.launch.sweeps.due import is_slurm, without_later
-from mmhydra.launch.sweeps.freezing import next_attempt
-from mmhydra.launch.sweeps.recording import directory_of, key_of
-from mmhydra.launch.verify import refuse_points
-from mmhydra.run.provenance import read_code, store_code
+from mmhydra.launch.sweeps.recording import key_of
 
 
 def print_points(name: str, points: Sequence[Point]) -> ExitCode:
@@ -33,42 +27,8 @@ def print_points(name: str, points: Sequence[Point]) -> ExitCode:
     scripts = [point for point in points if point.request.dry_run == "sbatch"]
     texts = [point.text for point in configs]
     if scripts:
-        texts += _scripts(name, scripts)
+        from mmhydra.launch.sweeps.scripts import scripts_of  # submitit, which configs can do without
+
+        texts += scripts_of(name, scripts)
     # YAML's own sign between documents; in a script it would be a command.
     return ExitCode.DONE if is_printed((b"" if scripts else b"---\n").join(texts)) else ExitCode.FAILED
-
-
-def _scripts(name: str, points: Sequence[Point]) -> list[bytes]:
-    """The script of each array that the points would become, if none was there yet."""
-    message = "has no batch script; type cluster=NAME of a SLURM cluster"
-    faults = [
-        (
-            name_of(point.planned),
-            ConfigError([Problem(("dry_run", "cluster.kind"), f"cluster={point.config.cluster.name} {message}")]),
-        )
-        for point in points
-        if not is_slurm(point)
-    ]
-    refuse_points(faults, len(points))
-    sweep = directory_of(name, points)
-    snapshot = store_code(read_code()[0], sweep.outputs, keep=False)
-    grouping = Grouping(lambda point: batch_job(point, next_attempt(point.run), snapshot), {})
-    print(f"code: {snapshot.path}", file=sys.stderr)
-    texts: list[bytes] = []
-    at_once = without_later(points)
-    for groups in grouping.waves(at_once):
-        for group in groups:
-            number = f"{len(texts) + 1:04d}"
-            array = group.array(sweep.path / "arrays" / number, name)
-            texts.append(f"{array_script(array).rstrip()}\n".encode())
-            cluster = group.points[0].config.cluster.name
-            print(f"array {number}: {len(group.points):,} points of cluster {cluster}", file=sys.stderr)
-            for index, point in zip(group.indices, group.points, strict=True):
-                grouping.jobs[key_of(point)] = f"{placeholder(number)}_{index}"
-    if len(at_once) < len(points):
-        print(f"{len(points) - len(at_once)} points of later stages: the best parents are known later", file=sys.stderr)
-    print(
-        "nothing is frozen: dry_run=freeze does that and leaves sbatch to you, without dry_run they are submitted",
-        file=sys.stderr,
-    )
-    return texts

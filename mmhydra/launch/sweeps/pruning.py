@@ -1,17 +1,19 @@
 """Points that a study has not any more: told, and with --prune cancelled and taken out of the record."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
+from mmhydra.errors import UserError
+from mmhydra.files import read_object
 from mmhydra.launch.sweeps.recording import Key, key_of
 from mmhydra.paths import short
 from mmhydra.slurm import Scheduler
 from mmhydra.sweep.record import Record, RecordedPoint, RecordError, SweepDirectory
-from mmhydra.sweep.state.states import PointState, read_states
+from mmhydra.sweep.state.states import ARRAY, PointState, read_states
 
 _NAMED = 3  # points that a line names
 
@@ -34,25 +36,35 @@ def tell_removed(console: Console, record: Record) -> None:
 def prune(console: Console, sweep: SweepDirectory, record: Record) -> Record:
     """Cancels the jobs of removed points and drops these from the record. For whoever holds the lease.
 
-    A run that another sweep has too goes on. Raises SchedulerError where SLURM refuses; the record then stays.
+    A run that another sweep has too goes on. Jobs that wait for a cancelled one are cancelled with it: SLURM would
+    never start them, and their points may be due again. Raises UserError where it is not known what another sweep has,
+    and SchedulerError where SLURM refuses; the record then stays.
     """
     removed = removed_of(record)
     if not removed:
         return record
-    elsewhere = set(_of_other_sweeps(sweep))
-    states = read_states(sweep, replace(record, points=tuple(removed)))
-    active = [state for state in states if state.is_active]
+    active = [state for state in read_states(sweep, record) if state.is_active]
+    staying = [state for state in active if state.point.in_study]
+    active = [state for state in active if not state.point.in_study]
+    elsewhere = set(_of_other_sweeps(sweep)) if active else set()
     ours = [state for state in active if key_of(state.point) not in elsewhere]
     jobs: dict[str | None, list[str]] = {}
     for state in ours:
         if state.job_id is not None:
             jobs.setdefault(state.slurm_conf, []).append(state.job_id)
+    num_cancelled = sum(map(len, jobs.values()))
+    waiting = _waiting_for(sweep, {job_id for job_ids in jobs.values() for job_id in job_ids}, staying)
+    for state in waiting:
+        assert state.job_id is not None, "what waits is a job"
+        jobs.setdefault(state.slurm_conf, []).append(state.job_id)
     for conf, job_ids in jobs.items():
         Scheduler(None if conf is None else Path(conf)).cancel_many(job_ids)
-    num_cancelled = sum(map(len, jobs.values()))
     told = [f"{_number(len(removed), 'point')} taken out of the sweep ({_in_words(removed)})"]
     told.append(f"{_number(num_cancelled, 'job')} cancelled; the runs stay where they are")
     console.print("; ".join(told), markup=False)
+    if waiting:
+        told_of = f"{_number(len(waiting), 'job')} cancelled too: they waited for these, and are submitted anew"
+        console.print(f"note: {told_of}", markup=False)
     if len(active) > len(ours):
         console.print(f"note: {len(active) - len(ours)} of them go on, another sweep has them too", markup=False)
     for state in ours:
@@ -70,14 +82,41 @@ def _tell_local(console: Console, sweep: SweepDirectory, state: PointState) -> N
     )
 
 
+def _waiting_for(sweep: SweepDirectory, cancelled: Collection[str], staying: Sequence[PointState]) -> list[PointState]:
+    """Points that wait in SLURM for one of some jobs, or for one that waits for these."""
+    dependencies = {}
+    for folder in sweep.arrays:
+        document = read_object(folder / ARRAY)
+        kind, _, job_id = str(document.get("dependency")).partition(":")
+        if job_id:
+            dependencies[str(document.get("job_id"))] = kind, job_id
+    gone = set(cancelled)
+    found: list[PointState] = []
+    left = [state for state in staying if state.state == "pending" and state.job_id is not None]
+    while True:
+        more = [state for state in left if _awaited(str(state.job_id), dependencies) in gone]
+        if not more:
+            return found
+        found += more
+        gone |= {str(state.job_id) for state in more}
+        left = [state for state in left if state not in more]
+
+
+def _awaited(job_id: str, dependencies: Mapping[str, tuple[str, str]]) -> str | None:
+    """The job that a task waits for."""
+    array, _, index = job_id.rpartition("_")
+    kind, awaited = dependencies.get(array, ("", ""))
+    return f"{awaited}_{index}" if kind == "aftercorr" else awaited or None
+
+
 def _of_other_sweeps(sweep: SweepDirectory) -> Iterator[Key]:
     for record in sorted(sweep.path.parent.glob("*/sweep.json")):
         if record.parent == sweep.path:
             continue
         try:
             points = SweepDirectory(record.parent).read().points
-        except RecordError:
-            continue
+        except RecordError as error:
+            raise UserError(f"--prune cancels no job of a run that another sweep has too, and {error}") from error
         yield from (key_of(point) for point in points if point.in_study)
 
 

@@ -94,7 +94,35 @@ def record_of(
         points=(*there, *gone),
         code=dict(code),
         config_dirs=tuple(str(folder.absolute()) for folder in asked.config_dirs),
+        study_file=None if study is None else str(study.path.absolute()),
     )
+
+
+def require_same_study(sweep: SweepDirectory, before: Record | None, study: Study) -> None:
+    """Refuses a study that is another one than that of the record, though its file has the same name.
+
+    One whose former file is gone was moved, and one that says the same is a copy. Raises UserError.
+    """
+    if study.search is None and sweep.is_search:
+        raise UserError(
+            f"the sweep {sweep.name} is a search, and this study has none any more: its points would take the trials' "
+            "numbers and be compared with them; save the study under another name"
+        )
+    was = Path(before.study_file) if before is not None and before.study_file is not None else None
+    if was is None or not was.is_file() or was.samefile(study.path) or _content(sweep.study) == study.text.encode():
+        return
+    raise UserError(
+        f"the sweep {sweep.name} is of the study {was}, which is still there, and {study.path.absolute()} is another "
+        "one; save one of them under another name, or type paths.outputs=FOLDER for a folder of its own"
+    )
+
+
+def _content(path: Path) -> bytes | None:
+    """None for a file that can't be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def read_record(sweep: SweepDirectory) -> Record | None:

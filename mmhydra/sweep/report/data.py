@@ -15,7 +15,7 @@ from mmhydra.paths import short
 from mmhydra.run.directory import Attempt
 from mmhydra.sweep.show.overview import Overview
 from mmhydra.sweep.state.curves import Curves
-from mmhydra.sweep.state.labels import in_words, is_logarithmic, numbers_of, short_names
+from mmhydra.sweep.state.labels import evaluates, in_words, is_logarithmic, numbers_of, short_names
 from mmhydra.sweep.state.states import PointState
 from mmhydra.track.jsonl import decode
 
@@ -37,7 +37,7 @@ def page_data(overview: Overview, curves: Curves) -> dict[str, Any]:
     axes = overview.axes
     points = overview.states
     shown, rest = _split(overview)
-    metric = {id(each): _metric(overview, each, curves) for each in points}
+    metric = {id(each): _metric(overview, each, curves) for each in (*shown, *rest)}
     loss = {id(each): _training(overview, each, _limit(len(shown))) for each in shown}
     loss |= {id(each): _training(overview, each, _ENVELOPE_STEPS) for each in rest}
     return {
@@ -59,11 +59,11 @@ def page_data(overview: Overview, curves: Curves) -> dict[str, Any]:
 
 
 def _split(overview: Overview) -> tuple[list[PointState], list[PointState]]:
-    """Points whose curves are drawn, and those that only the envelope is made of."""
-    started = [each for each in overview.states if each.attempt is not None]
+    """Points whose curves are drawn, and those that only the envelope is made of; one without steps has no curve."""
+    started = [each for each in overview.states if each.attempt is not None and each.num_steps]
     if len(started) <= MOST_CURVES:
         return started, []
-    shown = overview.ranked[:MOST_BEST]
+    shown = [each for each in overview.ranked if each.num_steps][:MOST_BEST]
     chosen = {id(each) for each in shown}
     return shown, [each for each in started if id(each) not in chosen]
 
@@ -97,6 +97,7 @@ def _point(overview: Overview, each: PointState, axes: Sequence[str]) -> dict[st
         "remark": (each.remark or "")[:300] if each.state != "done" else "",
         "step": each.step,
         "steps": each.num_steps,
+        "evaluation": evaluates(point),
         "loss": _rounded(each.loss),
         "best": _rounded(each.best),
         "at": each.best_step,
@@ -285,6 +286,7 @@ def verdict(overview: Overview, seeds: Sequence[Mapping[str, Any]]) -> list[str]
     if len(ranked) > 1 and first.best is not None and ranked[1].best is not None:
         gap = abs(ranked[1].best - first.best)
         said.append(f"The next point is {gap:.2g} behind: {in_words(ranked[1].point, overview.axes)}.")
+    said += [f"{told}; the best value may lie beyond it." for told in _at_the_edge(overview, first)]
     spreads = [group["sd"] for group in seeds if group["sd"] is not None]
     if spreads and len(seeds) > 1:
         typical = statistics.median(spreads)
@@ -294,11 +296,27 @@ def verdict(overview: Overview, seeds: Sequence[Mapping[str, Any]]) -> list[str]
             f"By the mean over seeds {seeds[0]['words']} is best, {ahead:.2g} ahead of the next; that is {compared} "
             f"the usual spread between seeds, {typical:.2g}."
         )
+    if len(ranked) > 1 and not any(_is_seed(key) for key in overview.axes):
+        said.append("Every point has one seed: how far apart seeds alone would put them is not known.")
     due = [each for each in overview.points if each.state != "unchosen"]
     left = sum(each.best is None for each in due)
     if left:
         said.append(f"{left:,} of {count(len(due), 'point')} {'has' if left == 1 else 'have'} no {metric} yet.")
     return said
+
+
+def _at_the_edge(overview: Overview, first: PointState) -> list[str]:
+    """Axes of three or more numbers at whose first or last the best point stands."""
+    told = []
+    for key in overview.axes:
+        numbers = numbers_of([each.point.label.get(key) for each in overview.ranked])
+        known = sorted({value for value in numbers or [] if value is not None})
+        own = numbers_of([first.point.label.get(key)])
+        if len(known) < 3 or _is_seed(key) or own is None or own[0] not in (known[0], known[-1]):
+            continue
+        side = "lowest" if own[0] == known[0] else "highest"
+        told.append(f"{key}={first.point.label[key]} is the {side} of the {len(known)} that have a value")
+    return told
 
 
 def costs(overview: Overview) -> list[list[str]]:

@@ -20,7 +20,7 @@ from mmhydra.sweep.record import SweepDirectory
 from mmhydra.sweep.report.data import MOST_BEST, costs, page_data, verdict
 from mmhydra.sweep.show.overview import Overview, read_overview
 from mmhydra.sweep.state.curves import Curves
-from mmhydra.sweep.state.labels import in_words, short_names
+from mmhydra.sweep.state.labels import evaluates, in_words, short_names
 from mmhydra.sweep.state.states import Memory, PointState
 
 _HERE = Path(__file__)
@@ -105,8 +105,13 @@ def _header(overview: Overview) -> Html:
     tiles = [
         ("points done", f"{done:,}", ", ".join(others)),
         (f"best {record.metric}", _number(leader), _of(overview, leader)),
-        ("steps made", markup.short(made), f"{made:,}"),
     ]
+    total_steps = sum(each.num_steps for each in overview.points if each.state != "unchosen")
+    if total_steps:
+        tiles.append(("steps made", markup.short(made), f"{made:,} of {total_steps:,}"))
+    due = [each for each in overview.points if each.state != "unchosen" and evaluates(each.point)]
+    if due:
+        tiles.append(("evaluations made", f"{sum(each.best is not None for each in due):,}", f"of {len(due):,}"))
     if used is not None or planned is not None:
         tiles.append(("GPU-hours used", f"{used or 0.0:,.1f}", "" if planned is None else f"at most {planned:,.0f}"))
     if overview.usd:
@@ -155,7 +160,7 @@ def _findings(overview: Overview, data: dict[str, Any]) -> Html:
             *([each.point.stage or markup.NOTHING] if data["stages"] else []),
             *(each.point.label.get(key, markup.NOTHING) for key in axes),
             f"{each.best:.4f}",
-            f"{each.best_step:,}",
+            "evaluation" if evaluates(each.point) else f"{each.best_step:,}",
             each.state,
             each.point.run_id,
         ]
@@ -303,7 +308,7 @@ def _recipe(overview: Overview, data: dict[str, Any]) -> Html:
     record = overview.record
     commit = record.code.get("commit")
     lines = [f"git checkout {commit}"] if commit else []
-    lines.append(" ".join(["python -m mmhydra.train", *map(_shell, record.command)]))
+    lines.append(f"python -m mmhydra.train {shlex.join(record.command)}")
     return join(
         [
             element("p", "The whole sweep; of a single point see its line in the table above.", class_="lead"),
@@ -324,7 +329,3 @@ def _study(overview: Overview) -> str:
         return overview.sweep.study.read_text(encoding="utf-8", errors="replace")[:100_000]
     except OSError as error:
         return f"it can't be read: {error.strerror}"
-
-
-def _shell(word: str) -> str:
-    return shlex.quote(word)

@@ -287,7 +287,7 @@
     ...(data.stages ? [["stage", (p) => p.stage, ""]] : []),
     ...axes.map((axis, i) => [axis.name, (p) => axis.kind === "number" && p.label[i] !== null ? Number(p.label[i]) : p.label[i], axis.kind === "number" ? "n" : "", (p) => p.label[i]]),
     ["state", (p) => p.state, "state"],
-    ["step", (p) => p.step, "n", (p) => `${plain(p.step)}/${plain(p.steps)}`],
+    ["step", (p) => p.step, "n", (p) => p.evaluation ? "evaluation" : p.steps ? `${plain(p.step)}/${plain(p.steps)}` : "no steps"],
     ["loss", (p) => p.loss, "n", (p) => p.loss === null ? null : p.loss.toFixed(4)],
     [data.metric, (p) => p.best, "n", (p) => p.best === null ? null : p.best.toFixed(4)],
     ...(points.some((p) => p.hours !== null) ? [["GPU-hours", (p) => p.hours, "n", (p) => p.hours === null ? null : p.hours.toFixed(1)]] : []),
@@ -298,7 +298,7 @@
 
   const detail = (p) => {
     const rows = [["directory", p.dir], ["commit", p.commit && p.commit + (p.dirty ? " with changes, which code.patch in the attempt has" : "")],
-      ["job", p.job], ["parent", p.parent], ["remark", p.remark], ["best at step", p.at === null ? null : plain(p.at)]];
+      ["job", p.job], ["parent", p.parent], ["remark", p.remark], ["best at step", p.at === null || p.evaluation ? null : plain(p.at)]];
     const list = make("dl", {}, ...rows.filter(([, value]) => value).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, make("code", {}, value))]));
     return make("tr", { class: "detail" }, make("td", { colspan: headings.length }, list, make("pre", {}, p.command)));
   };

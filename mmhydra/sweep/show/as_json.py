@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from mmhydra.sweep.show.overview import Overview, commands
+from mmhydra.sweep.state.labels import evaluates
 from mmhydra.sweep.state.states import PointState
 
 
@@ -49,6 +50,7 @@ def _point(overview: Overview, each: PointState) -> dict[str, Any]:
         "remark": each.remark,
         "step": each.step,
         "num_steps": each.num_steps,
+        "evaluation": evaluates(each.point),
         "loss": _finite(each.loss),
         "best": _finite(each.best),
         "best_step": each.best_step,

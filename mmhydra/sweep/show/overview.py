@@ -3,7 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmhydra.files import read_object
@@ -13,8 +13,9 @@ from mmhydra.monitor.words import count, python_module
 from mmhydra.paths import short
 from mmhydra.slurm import JobState, SchedulerError
 from mmhydra.sweep.record import Record, RecordedPoint, SweepDirectory
-from mmhydra.sweep.state.best import best, parents_of
+from mmhydra.sweep.state.best import best
 from mmhydra.sweep.state.labels import axes_of
+from mmhydra.sweep.state.parents import rivals_of
 from mmhydra.sweep.state.states import ACTIVE, DRIVER, STATES, Memory, PointState, State, needs_submission, read_states
 from mmhydra.sweep.state.stop import met, read_stop, used_gpu_hours
 
@@ -33,6 +34,7 @@ class Overview:
     driver: JobState | None  # the job that drives a search, if there is one and SLURM knows it
     stop: Mapping[str, Any]  # what the program minds of the stop rule
     stop_met: str | None  # in words
+    is_search: bool = False  # its points are trials, some of which it ends early: for it stopped ones are over
 
     @property
     def points(self) -> list[PointState]:
@@ -57,8 +59,8 @@ class Overview:
 
     @property
     def ranked(self) -> list[PointState]:
-        """Points with a value, the best first."""
-        return best(self.states, self.record)
+        """Points of the study with a value, the best first."""
+        return best(self.points, self.record)
 
     @property
     def used_gpu_hours(self) -> float | None:
@@ -73,13 +75,13 @@ class Overview:
     @property
     def planned_gpu_hours(self) -> float | None:
         """At most so many if all points run to the end; of stages that choose, as many points as they can choose."""
-        hours = [_share(self.record, each.point) * (each.point.gpu_hours or 0.0) for each in self.points]
+        shares: dict[tuple[str | None, int | None], float] = {}
+        for each in self.points:
+            stage = (each.point.stage, each.point.num_best)
+            if stage not in shares:
+                shares[stage] = _share(self.record, each.point)
+        hours = [shares[each.point.stage, each.point.num_best] * (each.point.gpu_hours or 0.0) for each in self.points]
         return sum(hours) if any(each.point.gpu_hours is not None for each in self.points) else None
-
-    @property
-    def is_search(self) -> bool:
-        """Whether its points are trials of a search, which ends some of them early: for it stopped ones are over."""
-        return self.sweep.search.is_dir()
 
     @property
     def failed(self) -> list[PointState]:
@@ -138,10 +140,20 @@ def read_overview(sweep: SweepDirectory, memory: Memory | None = None) -> Overvi
     """Reads the record, the points and who is at work on them. Raises RecordError."""
     memory = memory or Memory()
     record = sweep.read()
-    states = read_states(sweep, record, memory)
+    states, is_search = read_states(sweep, record, memory), sweep.is_search
+    if is_search:
+        states = [_as_trial(each) for each in states]
     stop = read_stop(sweep)
+    stop_met = met(stop, record, [each for each in states if each.point.in_study])
     submitter = read_holder(sweep, now_of(sweep.path))
-    return Overview(sweep, record, states, submitter, _driver(sweep, memory), stop, met(stop, record, states))
+    return Overview(sweep, record, states, submitter, _driver(sweep, memory), stop, stop_met, is_search)
+
+
+def _as_trial(each: PointState) -> PointState:
+    """A search ends a trial as a person ends a run, by a file; the run can't tell who wrote it."""
+    if each.state == "stopped" and "(file `stop`)" in (each.remark or ""):
+        return replace(each, remark=f"ended early at step {each.step:,}")
+    return each
 
 
 def _driver(sweep: SweepDirectory, memory: Memory) -> JobState | None:
@@ -181,5 +193,5 @@ def _share(record: Record, point: RecordedPoint) -> float:
     """The part of a stage's points that is run."""
     if point.num_best is None:
         return 1.0
-    rivals = len(parents_of(record.points, point))
+    rivals = len(rivals_of(record.points, point))
     return min(1.0, point.num_best / rivals) if rivals else 1.0

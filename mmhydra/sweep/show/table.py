@@ -10,12 +10,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mmhydra.monitor.page import console
+from mmhydra.monitor.page import console, grid_of
 from mmhydra.monitor.words import count, duration
 from mmhydra.paths import short
 from mmhydra.sweep.show.overview import Overview, commands
 from mmhydra.sweep.state.best import best
-from mmhydra.sweep.state.labels import in_words, short_names
+from mmhydra.sweep.state.labels import evaluates, in_words, short_names
 from mmhydra.sweep.state.states import STATES, PointState, State
 
 COLORS: dict[State, str] = {
@@ -58,7 +58,7 @@ _WIDEST = 400  # columns, on a pipe
 def print_page(overview: Overview, wanted: Sequence[State] = STATES) -> None:
     """Prints the page with all points of the wanted states; on a pipe as wide as they need."""
     screen = console()
-    head, table, foot = _panel(overview), _table(overview, _of(overview, wanted)), _commands(overview)
+    head, table, foot = _panel(overview), _table(overview, _of(overview, wanted)), grid_of(commands(overview))
     screen.print(head, "")
     if not screen.is_terminal:
         wide = Measurement.get(screen, screen.options.update(max_width=_WIDEST), table).maximum
@@ -70,7 +70,7 @@ def print_page(overview: Overview, wanted: Sequence[State] = STATES) -> None:
 
 def page(overview: Overview, wanted: Sequence[State], screen: Console) -> RenderableType:
     """The page with as many of the points of the wanted states as fit the height of the screen."""
-    head, foot, points = _panel(overview), _commands(overview), _of(overview, wanted)
+    head, foot, points = _panel(overview), grid_of(commands(overview)), _of(overview, wanted)
     height = screen.size.height - sum(len(screen.render_lines(part)) for part in (head, foot)) - 3
     if len(points) + 1 <= height:
         return Group(head, "", _table(overview, points), "", foot)
@@ -108,6 +108,7 @@ def _rows(overview: Overview) -> list[tuple[str, RenderableType]]:
     rows += [("note", Text(problem, style="bold yellow")) for problem in overview.problems]
     rows.append(("points", _counts(overview)))
     rows.append(("steps", _progress(overview)))
+    rows += [("evaluations", Text(told)) for told in _evaluations(overview)]
     rows.append(("cost", Text(_cost(overview))))
     rows.append(("best", Text(_best(overview))))
     if overview.driver is not None and overview.driver.is_active:
@@ -136,11 +137,19 @@ def _counts(overview: Overview) -> Text:
 def _progress(overview: Overview) -> RenderableType:
     due = [each for each in overview.points if each.state != "unchosen"]
     total, made = sum(each.num_steps for each in due), sum(min(each.step, each.num_steps) for each in due)
+    if not total:
+        return Text("none of its points takes a step")
     line = Table.grid(padding=(0, 2))
-    share = f"{made / total:.0%}" if total else "100%"
-    bar = ProgressBar(total=max(1, total), completed=made, width=_BAR_WIDTH)
+    share = f"{made / total:.0%}"
+    bar = ProgressBar(total=total, completed=made, width=_BAR_WIDTH)
     line.add_row(Text(f"{made:,} of {total:,}  {share}"), bar)
     return line
+
+
+def _evaluations(overview: Overview) -> list[str]:
+    due = [each for each in overview.points if each.state != "unchosen" and evaluates(each.point)]
+    measured = sum(each.best is not None for each in due)
+    return [f"{measured:,} of {len(due):,} have measured their {overview.record.metric}"] if due else []
 
 
 def _cost(overview: Overview) -> str:
@@ -197,12 +206,23 @@ def _columns(overview: Overview, points: Sequence[PointState]) -> list[tuple[str
     columns += [(escape(name), True, True, label(key)) for key, name in zip(axes, short_names(axes), strict=True)]
     columns += [
         ("run", False, False, lambda each: each.point.run_id),
-        ("state", False, False, lambda each: Text(each.state, style=COLORS.get(each.state, "dim"))),
-        ("step", True, False, lambda each: f"{each.step:,}/{each.num_steps:,}"),
+        ("state", False, False, lambda each: Text(each.state, style=_color(overview, each))),
+        ("step", True, False, _step),
         ("loss", True, False, lambda each: _number(each.loss)),
         (escape(overview.record.metric), True, False, lambda each: _rated(each, leader)),
     ]
     return columns
+
+
+def _step(each: PointState) -> str:
+    if evaluates(each.point):
+        return "evaluation"
+    return f"{each.step:,}/{each.num_steps:,}" if each.num_steps else "no steps"
+
+
+def _color(overview: Overview, each: PointState) -> str:
+    """A trial that its search ended needs nobody."""
+    return "" if overview.is_search and each.state == "stopped" else COLORS.get(each.state, "dim")
 
 
 def _line(text: str, style: str = "") -> Text:
@@ -236,15 +256,6 @@ def _of_rest(rest: Sequence[PointState]) -> str:
     kinds = {state: sum(each.state == state for each in rest) for state in _URGENCY}
     told = ", ".join(f"{many:,} {state}" for state, many in kinds.items() if many)
     return f"and {len(rest):,} more: {told}"
-
-
-def _commands(overview: Overview) -> RenderableType:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for purpose, command in commands(overview).items():
-        grid.add_row(purpose, Text(command))
-    return grid
 
 
 def ended(overview: Overview) -> str:

@@ -1,7 +1,7 @@
-"""Which points of a sweep are best, and which parents a later stage goes on with."""
+"""Which points of a sweep are best."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from mmhydra.sweep.record import Record, RecordedPoint
@@ -38,14 +38,3 @@ def best(points: Sequence[_Rated], record: Record, n: int | None = None) -> list
 def run_of(point: RecordedPoint) -> Run:
     """What names a point's run."""
     return (point.name, point.run_id)
-
-
-def parent_of(point: RecordedPoint) -> Run | None:
-    """What names the run of a point's parent."""
-    return None if point.parent is None else (point.parent.name, point.parent.run_id)
-
-
-def parents_of(points: Collection[RecordedPoint], child: RecordedPoint) -> list[Run]:
-    """The runs that a point's parent competes with: the parents of all points of its stage."""
-    stage = [each for each in points if each.stage == child.stage and each.num_best == child.num_best]
-    return list(dict.fromkeys(run for each in stage if (run := parent_of(each)) is not None))

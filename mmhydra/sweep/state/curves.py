@@ -1,65 +1,105 @@
-"""One number by step in a file of metrics that others are writing. What was read once is not read again."""
+"""One number by step, and the newest records, in a file of metrics that others are writing.
+
+What was read once is not read again.
+"""
 
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mmhydra.monitor.reading import integer
 from mmhydra.track.jsonl import decode
 from mmhydra.track.sink import numeric_fields
 
 _BLOCK = 8 * 1024 * 1024  # bytes
+_TAIL = 8 * 1024  # bytes, ten records or more
 
 
 @dataclass
-class _Known:
-    """What a file has told so far."""
+class Trail:
+    """What a file has told so far: `values` of one number by step, and of its records the newest."""
 
+    values: dict[int, float] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)  # the newest of any kind
+    trained: dict[str, Any] = field(default_factory=dict)  # the newest of training
     offset: int = 0  # bytes of whole lines
     inode: int = 0
-    values: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The newest of training and the newest of all, the oldest first; one if they are the same."""
+        found = [self.trained] if self.trained else []
+        return [*found, self.record] if self.record and self.record is not self.trained else found
 
 
 class Curves:
-    """Reads metrics.jsonl of many attempts, again and again: each call reads what a file has got since the last."""
+    """Reads metrics.jsonl of many attempts, again and again: each call reads what a file has got since the last.
+
+    Several threads may ask, not for the same file.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, str], _Known] = {}
+        self._known: dict[tuple[Path, str], Trail] = {}
 
     def read(self, files: Sequence[Path], metric: str) -> Mapping[int, float]:
         """`metric` by step, in ascending order; of files in the order of attempts the later one wins.
 
         A nested metric is named as sinks name it: `val_loss_by_modality/text`. Files that can't be read say nothing.
         """
-        curves = [self._of_file(path, metric) for path in files]
-        if len(curves) == 1:
-            return curves[0]
-        merged: dict[int, float] = {}
-        for curve in curves:
-            merged.update(curve)
-        return dict(sorted(merged.items()))
+        return merged([self.trail(path, metric).values for path in files])
 
-    def _of_file(self, path: Path, metric: str) -> Mapping[int, float]:
-        known = self._known.setdefault((path, metric), _Known())
+    def known(self, path: Path, metric: str) -> Trail:
+        """What a file has told of `metric` when it was read last."""
+        return self._known.get((path, metric), Trail())
+
+    def trail(self, path: Path, metric: str) -> Trail:
+        """What a file tells of `metric` by now."""
+        known = self._known.setdefault((path, metric), Trail())
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", buffering=0) as file:
                 stat = os.fstat(file.fileno())
                 if stat.st_size < known.offset or stat.st_ino != known.inode:  # it is another file
-                    known.offset, known.inode, known.values = 0, stat.st_ino, {}
+                    known = self._known[path, metric] = Trail(inode=stat.st_ino)
                 if stat.st_size == known.offset:
-                    return known.values
+                    return known
                 file.seek(known.offset)
                 rest = b""
                 while block := file.read(_BLOCK):
                     whole, newline, rest = (rest + block).rpartition(b"\n")
                     known.offset += len(whole) + len(newline)
                     _collect(whole, metric, known.values)
+                    _keep_newest(whole, known)
                 _collect(rest, metric, known.values)  # the last line of a run that was killed may be whole all the same
+                _keep_newest(rest, known)
         except OSError:
             pass
-        return known.values
+        return known
+
+
+def merged(curves: Sequence[Mapping[int, float]]) -> Mapping[int, float]:
+    """One curve of those of all attempts, in their order: of a step the later one counts."""
+    if len(curves) == 1:
+        return curves[0]
+    found: dict[int, float] = {}
+    for curve in curves:
+        found.update(curve)
+    return dict(sorted(found.items()))
+
+
+def _keep_newest(text: bytes, known: Trail) -> None:
+    found: dict[str, Any] = {}
+    for line in reversed(text[-_TAIL:].split(b"\n")):  # the first of them may begin in the middle
+        record = decode(line) if line else None
+        if record is None:
+            continue
+        found = found or record
+        if record.get("kind") == "train":
+            known.trained = record
+            break
+    known.record = found or known.record
 
 
 def _collect(text: bytes, metric: str, values: dict[int, float]) -> None:

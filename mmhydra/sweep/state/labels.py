@@ -45,6 +45,7 @@ def in_words(point: RecordedPoint, axes: Sequence[str]) -> str:
     return " ".join(f"{key}={point.label[key]}" for key in axes if key in point.label)
 
 
-def stages_of(points: Sequence[RecordedPoint]) -> list[str]:
-    """Names of stages, in order."""
-    return list(dict.fromkeys(point.stage for point in points if point.stage is not None))
+def evaluates(point: RecordedPoint) -> bool:
+    """Whether the run of a point takes no step, and only measures weights that there are."""
+    has_weights = any(override.lstrip("+").startswith("checkpoint.init_from=") for override in point.overrides)
+    return point.num_steps == 0 and (has_weights or (point.parent is not None and point.parent.start == "init"))

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from mmhydra import paths
+from mmhydra.config import secrets
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.sweep.study.values import Value, ValueFault, plain, read_node, require_plain
 
@@ -20,12 +21,16 @@ class Document:
     """
 
     def __init__(self, path: Path, is_value: Callable[[Loc], bool]) -> None:
-        """Raises ConfigError for a file that can't be read, that is no YAML, or that has a key twice."""
+        """Raises ConfigError for a file that can't be read, that is no YAML, or that has a key twice.
+
+        Raises SecretError, before anything else that would repeat a secret, for one in any line, comments too.
+        """
         self.path = path
         self._is_value = is_value
         self._faults: list[Problem] = []
         try:
             self.text = path.read_text(encoding="utf-8")
+            _refuse_secrets(self.text, paths.short(path))
             self._root = yaml.compose(self.text, Loader=yaml.SafeLoader)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or error
@@ -93,3 +98,12 @@ class Document:
             else:
                 found[name] = self._plain(value, (*loc, name))
         return found
+
+
+def _refuse_secrets(text: str, file: str) -> None:
+    """The text is kept beside the runs as it stands. Raises SecretError."""
+    lines = enumerate(text.split("\n"), 1)
+    unmarked = {f"{file}:{number}": line for number, line in lines if secrets.ALLOW not in line}
+    found = (*secrets.find_in_values(unmarked), *secrets.find_in_text(text, file))  # also what a variable holds
+    by_place = {finding.place: finding for finding in found}
+    secrets.refuse(by_place[place] for place in unmarked if place in by_place)

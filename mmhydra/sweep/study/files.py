@@ -53,6 +53,7 @@ def known_studies(config_dirs: Sequence[Path] = ()) -> list[str]:
 def read_study(path: Path) -> Study:
     """A study, checked as far as it can be without composing. Raises ConfigError with all problems, each with its line.
 
+    Raises SecretError, with all lines, for a file that holds something secret.
     Groups and choices are not known here: composing its points tells of those.
     """
     document = Document(path, _is_value)

@@ -74,16 +74,23 @@ class Dimension(_Block):
         return self
 
     @property
+    def num_values(self) -> int | None:
+        """How many values there are; None for a range without steps."""
+        if self.choices is not None:
+            return len(self.choices)
+        low, high = self._ends
+        step = self._step
+        return None if step is None else math.floor((high - low) / step + 1e-9) + 1
+
+    @property
     def values(self) -> list[Choice] | None:
-        """All values, if they can be counted; None for a range without steps."""
+        """All values, if they can be counted."""
         if self.choices is not None:
             return list(self.choices)
-        low, high = self._ends
-        step = self.step or (1.0 if self.is_int else None)
-        if step is None or self.log:
+        count, step = self.num_values, self._step
+        if count is None or step is None:
             return None
-        count = math.floor((high - low) / step + 1e-9) + 1
-        numbers = [low + number * step for number in range(count)]
+        numbers = [self._ends[0] + number * step for number in range(count)]
         return [int(number) for number in numbers] if self.is_int else list(numbers)
 
     @property
@@ -94,6 +101,10 @@ class Dimension(_Block):
         low, high = self._ends
         ends = [low, high] if low < high else [low]
         return [int(end) for end in ends] if self.is_int else list(ends)
+
+    @property
+    def _step(self) -> float | None:
+        return None if self.log else self.step or (1.0 if self.is_int else None)
 
     @property
     def _ends(self) -> tuple[float, float]:
@@ -153,10 +164,17 @@ class Search(_Block):
 
     @model_validator(mode="after")
     def _is_finite(self) -> "Search":
-        endless = [key for key, dimension in self.space.items() if dimension.values is None]
+        endless = [key for key, dimension in self.space.items() if dimension.num_values is None]
         if self.sampler.kind == "grid" and endless:
             raise _fault(f"sampler grid can't count the values of {', '.join(endless)}; type step or choices there")
         return self
+
+    @property
+    def num_runs(self) -> int:
+        """How many runs there will be at most: trials of equal values share one, and a grid is tried once."""
+        counts = [dimension.num_values for dimension in self.space.values()]
+        known = [count for count in counts if count is not None]
+        return min(self.num_trials, math.prod(known)) if len(known) == len(counts) else self.num_trials
 
 
 def _fault(told: str) -> PydanticCustomError:

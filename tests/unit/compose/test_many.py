@@ -146,9 +146,14 @@ def test_recheck_composes_at_least_one_point_and_finds_a_difference(compiler):
     assert len(recheck(requests)) == 1
     assert len(recheck(requests, share=0.5, seed=3)) == 2
     assert recheck([]) == []
+    drawn = {recheck(requests)[0][0] for _ in range(40)}
+    assert len(drawn) > 1, "which ones is drawn anew each time"
+    assert len({index for index, _ in (recheck(requests, seed=3)[0] for _ in range(3))}) == 1
     wrong = compiler.compose(["optim.lr=0.5"])
     object.__setattr__(requests[2], "config", wrong.config)
-    with pytest.raises(NotStock, match=r"point 3 \(seed.data=2\)[\s\S]*optim.lr: 0.5, stock 0.003"):
+    with pytest.raises(
+        NotStock, match=r"point 3 \(seed.data=2\), rechecked with seed \d+[\s\S]*optim.lr: 0.5, stock 0.003"
+    ):
         recheck(requests, share=1)
 
 

@@ -189,11 +189,15 @@ def test_the_order_of_the_defaults_where_it_is_free(conf, monkeypatch, seed):
         "override hydra/hydra_logging",
         "override hydra/job_logging",
         "override hydra/launcher",
+        "override hydra/sweeper",
     }
     rng = random.Random(seed)
     rng.shuffle(early)
     rng.shuffle(late)
-    rest = ["experiment", "override hydra/launcher", "override hydra/job_logging", "override hydra/hydra_logging"]
+    rest = [
+        "experiment",
+        *(f"override hydra/{part}" for part in ("launcher", "sweeper", "job_logging", "hydra_logging")),
+    ]
     tree["defaults"] = ["_self_", *(of_group[name] for name in [*early, *late, *rest])]
     rewrite(conf / "config.yaml", tree)
     monkeypatch.setattr(paths, "config_dir", lambda: conf)

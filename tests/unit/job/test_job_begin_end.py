@@ -403,6 +403,18 @@ def test_tasks_of_the_array_that_came_first_run_and_no_others(make_job_run, task
     assert len(run.directory.attempts) == 2
 
 
+def test_an_attempt_that_was_given_to_another_array_is_not_begun(make_job_run, task, tmp_path):
+    run = make_job_run()
+    submitted = run.directory.attempts[0]
+    submitted.array.write_text(f"{tmp_path / 'other'}\n")
+    with pytest.raises(AnotherArray, match=rf"is a task of the array in {tmp_path / 'other'}: this task ends"):
+        begin(submitted, task)
+    assert not submitted.job.exists()
+    (tmp_path / "link").symlink_to(tmp_path)
+    submitted.array.write_text(f"{tmp_path / 'link' / 'array'}\n")
+    assert begin(submitted, task).number == 1, "its own, by another path"
+
+
 def test_a_task_of_the_other_array_ends_well_and_says_why(make_job_run, task):
     run = make_job_run()
     submitted = run.directory.attempts[0]

@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 import pytest
 from fake_run import FakeRun
+from sweep_place import submit, tools
 
 from mmhydra.run.directory import RunDirectory
 from mmhydra.run.identity import identify
+
+__all__ = ["submit", "tools"]  # fixtures
 
 
 @pytest.fixture

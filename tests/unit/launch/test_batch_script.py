@@ -271,7 +271,8 @@ def run(tmp_path, configs, change, kind) -> Runner:
             # The number of a task is that of the whole array in the last one, so nothing may be asked of it.
             variables |= {"SLURM_ARRAY_JOB_ID": "42", "SLURM_ARRAY_TASK_ID": "3"}
             paths = [(outputs or tmp_path) / "debug" / name for name in ("one", "two", RUN_ID, "four")]
-            paths[2].mkdir(parents=True)
+            for path in paths:
+                (path / "attempts" / "0001").mkdir(parents=True)
             jobs = tuple(job_of(config, outputs or Path("/outputs"), path) for path in paths)
             array = ArrayJob((outputs or tmp_path) / "the array's", "study", jobs, (0, 2, 3, 33))
             write_array(array)

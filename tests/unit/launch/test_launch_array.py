@@ -17,7 +17,9 @@ from mmhydra.launch.array import (
     array_state,
     drop_array,
     executor_of_array,
+    is_free_again,
     read_array,
+    require_no_array,
     resource_class,
     submit_array,
     write_array,
@@ -26,8 +28,9 @@ from mmhydra.launch.batch import BatchJob
 from mmhydra.launch.slurm import SubmissionError, script_of
 from mmhydra.run.claim import claim
 from mmhydra.run.directory import Attempt, RunDirectory
+from mmhydra.run.lease import HeldError
 from mmhydra.run.snapshot import Snapshot
-from mmhydra.slurm import SchedulerError
+from mmhydra.slurm import Scheduler, SchedulerError
 
 CONF = "/site/slurm.conf"
 
@@ -135,15 +138,58 @@ def test_a_submission_is_written_down_in_each_attempt(array, slurm):
 def test_what_sbatch_refuses_is_told_and_concludes_the_attempts(array, slurm):
     said = "sbatch: error: Batch job submission failed: Invalid job array specification"
     slurm.answer("sbatch", err=f"{said}\n", code=1)
-    with pytest.raises(SubmissionError, match=r"cluster=slurm_dev did not take the job, sbatch says: .*array spec"):
+    with pytest.raises(
+        SubmissionError, match=r"cluster=slurm_dev did not take the job, sbatch says: .*array spec"
+    ) as raised:
         submit_array(array)
+    assert "max_array_size" not in str(raised.value), "that would not help"
     assert (array_state(array.folder), job_ids(array)) == ("refused", [None, None, None])
     for job in array.jobs:
         outcome = json.loads((job.attempt_path / "outcome.json").read_text())
         assert (outcome["exit_code"], outcome["requeue"], outcome["reason"]) == (2, False, "it was not submitted")
     assert adopt_array(array.folder) is None
-    slurm.answer("sbatch", "Submitted batch job 41\n")
-    assert submit_array(array) == "41", "whoever does so wants it"
+
+
+def test_an_array_that_was_refused_runs_nothing_should_slurm_take_it_all_the_same(array, slurm):
+    slurm.answer("sbatch", err="sbatch: error: Batch job submission failed: Socket timed out on send/recv\n", code=1)
+    with pytest.raises(SubmissionError, match="Socket timed out"):
+        submit_array(array)
+    assert (array_state(array.folder), outcomes(array)) == ("refused", [True] * 3)
+    assert claim(array.folder / "claimed", "40") == "nobody", "what its tasks are told"
+    slurm.answer("squeue", "40\n")
+    assert adopt_array(array.folder) is None
+    num_calls = len(slurm.calls)
+    with pytest.raises(ArrayError, match="was given up"):
+        submit_array(array)
+    assert len(slurm.calls) == num_calls
+
+
+def test_an_array_that_begins_while_sbatch_refuses_it_is_kept(array, slurm, monkeypatch):
+    slurm.answer("sbatch", err="sbatch: error: Batch job submission failed: Socket timed out on send/recv\n", code=1)
+    asked = Scheduler.find_by_name
+
+    def begins(self, *arguments):
+        found = asked(self, *arguments)
+        claim(array.folder / "claimed", "40")  # SLURM has taken it after it was asked
+        return found
+
+    monkeypatch.setattr(Scheduler, "find_by_name", begins)
+    assert submit_array(array) == "40"
+    assert (array_state(array.folder), outcomes(array)) == ("submitted", [False] * 3)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "sbatch: error: QOSMaxSubmitJobPerUserLimit",
+        "sbatch: error: AssocMaxSubmitJobLimit",
+        "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, ...)",
+    ],
+)
+def test_an_array_that_is_larger_than_the_queue_of_an_account_is_told_what_to_type(array, slurm, said):
+    slurm.answer("sbatch", err=f"{said}\n", code=1)
+    with pytest.raises(SubmissionError, match=r"3 tasks .*smaller cluster\.slurm\.max_array_size.*slurm_dev\.yaml"):
+        submit_array(array)
 
 
 def test_where_nobody_can_tell_whether_sbatch_took_it_the_attempts_are_left_alone(array, slurm):
@@ -262,6 +308,60 @@ def test_an_array_that_was_given_up_runs_nothing_should_it_turn_up(array, slurm)
     assert adopt_array(array.folder) is None
     with pytest.raises(ArrayError, match="was given up"):
         submit_array(array)
+
+
+def test_giving_an_array_up_is_completed_after_a_kill(array, slurm):
+    write_array(array)
+    claim(array.folder / "claimed", "nobody")  # killed before it wrote that down
+    with pytest.raises(ArrayError, match="was given up"):
+        submit_array(array)
+    slurm.answer("squeue", "40\n41\n")  # and SLURM had it
+    assert adopt_array(array.folder) is None
+    assert (array_state(array.folder), job_ids(array)) == ("dropped", [None, None, None])
+    assert [call for call in slurm.calls if call.startswith("sc")] == ["scancel 40", "scancel 41"]
+
+
+# ---------------------------------------------------------------- an attempt that two arrays want
+
+
+def other_array(array: ArrayJob) -> ArrayJob:
+    """Of another sweep that has the second run too."""
+    folder = array.folder.parents[2] / "other" / "arrays" / "0001"
+    return replace(array, folder=folder, name="other-0001-1234", jobs=array.jobs[1:2], indices=(0,))
+
+
+def run_of(array: ArrayJob) -> RunDirectory:
+    return Attempt(array.jobs[1].attempt_path).run
+
+
+def test_an_attempt_is_a_task_of_the_first_array_that_wants_it(array, slurm):
+    write_array(array)
+    other = other_array(array)
+    with pytest.raises(SubmissionError, match=rf"is being submitted by another command, as a task of {array.folder}"):
+        submit_array(other)
+    assert array_state(other.folder) == "dropped"
+    assert slurm.calls == []
+    assert submit_array(array) == "40"
+
+
+def test_a_run_in_an_array_that_may_be_submitted_is_held(array, slurm):
+    require_no_array(run_of(array))
+    write_array(array)
+    with pytest.raises(HeldError, match=r"(?s)the sweep study is submitting the run .*type that command again"):
+        require_no_array(run_of(array))
+    (array.folder / "array.json").unlink()  # its submitter was killed a moment before it was written
+    with pytest.raises(HeldError):
+        require_no_array(run_of(array))
+    assert not is_free_again(Attempt(array.jobs[1].attempt_path))
+    drop_array(array.folder)
+    require_no_array(run_of(array))
+    assert is_free_again(Attempt(array.jobs[1].attempt_path))
+
+
+def test_a_run_in_an_array_that_was_submitted_is_no_longer_the_array_s(array, slurm):
+    submit_array(array)
+    require_no_array(run_of(array))
+    assert not is_free_again(Attempt(array.jobs[1].attempt_path))
 
 
 def test_an_array_that_turns_up_while_it_is_given_up_is_kept(array, slurm):

@@ -168,12 +168,19 @@ def test_keys_of_the_command_keep_their_values(run, override):
         resume(run.directory.path, override)
 
 
-def test_points_of_a_sweep_take_the_frozen_config_too(command, run):
+def test_points_of_a_sweep_take_the_frozen_config_too(command, run, tmp_path, monkeypatch):
     code, _, err, (request,) = command("-m", f"resume={run.directory.path}")
     assert code == 99, err
     assert (request.run, request.config) == (run.directory, run.config)
-    code, _, err, requests = command("-m", f"extend={run.directory.path}", "training.steps=300,400")
+    monkeypatch.setenv("MMHYDRA_DATA", str(tmp_path / "no-data"))  # or its vocabulary is compared with that of the run
+    submitted = []
+    monkeypatch.setattr(
+        "mmhydra.launch.sweeps.submitting.submit_sweep",
+        lambda asked, study, points: submitted.extend(points) or [99] * len(points),
+    )
+    code, _, err, _ = command("-m", f"extend={run.directory.path}", "training.steps=300,400")
     assert code == 99, err
+    requests = [point.request for point in submitted]
     assert [request.config.training.steps for request in requests] == [300, 400]
     assert {request.config.optim.lr for request in requests} == {0.004}
 

@@ -8,8 +8,10 @@ from mmhydra.config.frozen import config_sha256, to_yaml
 from mmhydra.config.secrets import SecretError
 from mmhydra.errors import UserError
 from mmhydra.launch.points import PointCompiler
+from mmhydra.launch.sweeps.compiling import compiled
 from mmhydra.launch.verify import verified
 from mmhydra.run.identity import identify
+from mmhydra.sweep.planned import Planned
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +24,9 @@ def place(monkeypatch, tmp_path):
 def test_points_are_what_single_runs_would_be():
     lists = [[f"optim.lr={rate}", f"optim={optim}"] for rate in ("1e-3", "2e-3") for optim in ("adamw_cosine",)]
     lists = [["training.steps=3000", *overrides] for overrides in lists]
-    points = PointCompiler().points(lists, share=1)
+    compiler = PointCompiler()
+    points = list(map(compiler.point, lists))
+    compiler.recheck(points, share=1)
     for point, overrides in zip(points, lists, strict=True):
         config = compose(overrides).config
         assert point.text == to_yaml(config)
@@ -35,14 +39,14 @@ def test_points_are_what_single_runs_would_be():
 
 def test_points_that_are_one_run_have_one_key():
     lists = [["seed.data=1"], ["seed.data=1", "checkpoint.interval=50"], ["seed.data=1", "name=other"], ["seed.data=2"]]
-    keys = [point.key for point in PointCompiler().points(lists)]
+    keys = [point.key for point in map(PointCompiler().point, lists)]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 3
 
 
 def test_identity_of_known_sections_is_that_of_the_config():
     compiler = PointCompiler()
-    for point in compiler.points([["seed.data=1"], ["model=100m", "seed.data=1"], ["seed.data=2"]]):
+    for point in map(compiler.point, [["seed.data=1"], ["model=100m", "seed.data=1"], ["seed.data=2"]]):
         config = point.request.config
         assert identify(config, {"a": "b"}, None, None, compiler._fields) == identify(config, {"a": "b"}, None)
 
@@ -53,7 +57,7 @@ def test_all_invalid_points_are_told_as_ever(capsys):
         verified(lists, ())
     told = capsys.readouterr().err
     with pytest.raises(UserError) as here:
-        PointCompiler().points(lists)
+        compiled([Planned(tuple(texts)) for texts in lists])
     assert str(here.value) == str(stock.value)
     assert capsys.readouterr().err == told
     assert str(here.value).startswith("4 of 5 points can't run, so none is started\npoint 2 (parallel.tp=3): ")
@@ -73,7 +77,7 @@ def test_secrets_are_refused_in_the_same_words(overrides):
     compiler = PointCompiler()
     for _ in range(2):
         with pytest.raises(SecretError) as here:
-            compiler.points([overrides])
+            compiler.point(overrides)
         assert str(here.value) == str(stock.value)
 
 
@@ -87,6 +91,6 @@ def test_a_wrong_text_is_found_by_the_recheck():
 
 def test_a_point_that_goes_on_with_a_run_is_that_run(make_run):
     run = make_run(100, optim__lr=0.004)
-    (point,) = PointCompiler().points([[f"resume={run.directory.path}"]])
+    point = PointCompiler().point([f"resume={run.directory.path}"])
     assert point.run_id == run.directory.path.name
     assert point.text == to_yaml(run.config)

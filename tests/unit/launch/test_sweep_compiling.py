@@ -10,12 +10,15 @@ from hypothesis import strategies as st
 
 from mmhydra.compose import compose
 from mmhydra.errors import UserError
-from mmhydra.launch.sweeps import compiled
 from mmhydra.launch.sweeps.asked import Asked, planned_points
-from mmhydra.launch.sweeps.compiling import _quoted, name_of, with_data, without_start
+from mmhydra.launch.sweeps.compiling import compiled, name_of, without_start
+from mmhydra.launch.sweeps.data import with_data
 from mmhydra.launch.sweeps.recording import numbered
-from mmhydra.launch.sweeps.submitting import planned_again
+from mmhydra.launch.sweeps.replaying import planned_again
+from mmhydra.launch.verify import verified
 from mmhydra.sweep.planned import Parent, Planned
+from mmhydra.sweep.record import RecordError
+from mmhydra.sweep.study.values import quoted
 
 BASE = ("data.builder=null", "training.steps=200")
 
@@ -66,6 +69,20 @@ def test_all_that_is_wrong_is_told_once_with_every_point(data):
     assert "point 2 (seed.data=2 parallel.tp=3): the same" in lines
     assert any(line.startswith("point 4 (optim.lr=x): optim.lr: ") for line in lines)
     assert str(raised.value).count("parallel.tp = 3") == 2, "of two problems"
+
+
+def test_a_secret_among_the_values_of_an_axis_is_not_told_by_the_name_of_its_point(data):
+    secret = "hf_" + "abcdefghijklmnopqrstuvwxyzABCDEFGH"
+    points = [planned(f"tag={secret}"), planned("tag=a"), planned("optim.lr=x")]
+    with pytest.raises(UserError) as raised:
+        compiled(points)
+    lines = str(raised.value).splitlines()
+    assert secret not in str(raised.value)
+    assert lines[1].startswith("point 1: a run is written down for ever")
+    assert any(line.startswith("point 3 (optim.lr=x): ") for line in lines)
+    with pytest.raises(UserError) as raised:
+        verified([point.overrides for point in points], ())
+    assert secret not in str(raised.value)
 
 
 def test_a_note_of_all_points_is_said_once(data):
@@ -123,7 +140,7 @@ def test_without_their_data_points_have_no_name_and_children_still_find_their_pa
 
 def test_data_is_prepared_once_for_all_and_named_points_stay(data, monkeypatch):
     calls = []
-    monkeypatch.setattr("mmhydra.launch.sweeps.compiling.prepare", lambda *arguments, **more: calls.append(arguments))
+    monkeypatch.setattr("mmhydra.launch.sweeps.data.prepare", lambda *arguments, **more: calls.append(arguments))
     points = compiled([planned(f"seed.data={seed}") for seed in (1, 2, 3)] + [planned("training.seq_len=64")])
     assert with_data(points, lambda: pytest.fail("compiled again"), print) == points
     assert len(calls) == 2
@@ -133,7 +150,7 @@ def test_data_that_does_not_fit_is_refused(data, monkeypatch):
     def prepare(*arguments, **more):
         raise UserError("a shard is cut off")
 
-    monkeypatch.setattr("mmhydra.launch.sweeps.compiling.prepare", prepare)
+    monkeypatch.setattr("mmhydra.launch.sweeps.data.prepare", prepare)
     with pytest.raises(UserError, match=r"^a shard is cut off$"):
         with_data(compiled([planned("seed.data=1"), planned("seed.data=2")]), list, print)
 
@@ -149,13 +166,21 @@ def test_a_record_is_composed_again_to_the_same_points(data):
     assert without_start(points[2].request.overrides, "extend") == child.overrides
 
 
+def test_a_record_without_the_parent_of_a_point_says_so(data):
+    child = Planned(("data.builder=null", "training.steps=300"), {"a": "b"}, "decay", Parent(0, "extend"))
+    first, second = numbered(compiled([planned("seed.data=42"), child]), [])
+    for there in ([second], [second, first]):
+        with pytest.raises(RecordError, match=f"point 2 comes after the run {first.run_id}, .* move the file away"):
+            planned_again(there)
+
+
 @given(st.text(alphabet="ab \\'\"$={}[],:#\t", min_size=1))
 @example("\\")
 @example("a'b\\'c\\\\")
 def test_a_place_of_any_name_is_read_as_it_is(text):
     if "${" in text:  # which no path of ours has: it would be an interpolation
         return
-    override = OverridesParser.create().parse_override(f"key={_quoted(text)}")
+    override = OverridesParser.create().parse_override(f"key={quoted(text)}")
     assert override.value() == text
 
 

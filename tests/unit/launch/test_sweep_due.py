@@ -7,8 +7,8 @@ from fitting_dataset import write_fitting
 
 from mmhydra.compose import compose
 from mmhydra.errors import UserError
-from mmhydra.launch.sweeps import compiled
 from mmhydra.launch.sweeps.arrays import Grouping, batch_job, placeholder
+from mmhydra.launch.sweeps.compiling import compiled
 from mmhydra.launch.sweeps.cost import costs, lines, most, require_confirmed
 from mmhydra.launch.sweeps.due import due, without_later
 from mmhydra.launch.sweeps.recording import key_of, numbered
@@ -145,6 +145,19 @@ def test_a_child_of_each_task_waits_for_the_task_of_its_number(make, groups):
 def test_many_children_of_one_task_are_one_array(make, groups):
     _, second = groups(make("0", "1", "2<1", "3<1", "4<1"))
     assert (second.dependency, second.indices) == ("afterok:100_1", (0, 1, 2))
+
+
+def test_no_task_of_the_children_has_a_number_that_their_cluster_does_not_take(make, groups):
+    parents = make("0", "1", "2", "3")
+    children = [
+        replace(point, parent=parent) for point, parent in zip(make("4", "5", "6", "7", size=2), parents, strict=True)
+    ]
+    found = groups([*parents, *children])[1:]
+    assert {(group.dependency, group.indices, tuple(names(group.points))) for group in found} == {
+        ("aftercorr:100", (0, 1), ("4", "5")),
+        ("afterok:100_2", (0,), ("6",)),
+        ("afterok:100_3", (0,), ("7",)),
+    }
 
 
 def test_grandchildren_wait_for_children(make, groups):

@@ -1,125 +1,20 @@
 """A sweep against a SLURM of scripts: what is recorded when, what a second command does, what a refusal says."""
 
 import json
-import os
-import shlex
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from fake_slurm import FakeSlurm, squeue_row
-from fitting_dataset import write_fitting
+from fake_slurm import squeue_row
+from sweep_place import newest, words
 
-from mmhydra.compose import compose
-from mmhydra.errors import ExitCode, UserError
-from mmhydra.launch.freeze import Origin, read_origin
+from mmhydra.errors import UserError
+from mmhydra.files import read_object
 from mmhydra.launch.slurm import SubmissionError
-from mmhydra.launch.sweeps import Asked, advance, compiled, planned_points, submit_sweep
-from mmhydra.launch.sweeps.submitting import holding
-from mmhydra.run.directory import Attempt
-from mmhydra.sweep.record import SweepDirectory, sweep_directory
-from mmhydra.sweep.state.states import read_states
-from mmhydra.sweep.study.files import Study, read_study
+from mmhydra.launch.sweeps.holding import holding
+from mmhydra.run.directory import Attempt, RunDirectory
+from mmhydra.run.lease import HeldError, hold
+from mmhydra.sweep.record import sweep_directory
 
-COMMON = """
-question: Does it work?
-stop_rule: When all have ended.
-overrides:
-  - data.builder=null
-  - training.steps=200
-  - cluster=slurm_dev
-  - parallel=single
-  - cluster.nodes=1
-  - cluster.gpus_per_node=1
-  - cluster.slurm.max_array_size=1001
-"""
 CLASSES = "zip: [{optim.lr: [1e-3, 2e-3, 3e-3], cluster.time_limit_min: [5, 6, 7]}]\naxes: {seed.data: [1, 2]}\n"
-
-
-class Tools(FakeSlurm):
-    """sbatch that numbers its jobs and may refuse one, and a queue in which all tasks wait that were submitted."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.refused = folder / "refused"
-        here = shlex.quote(str(folder))
-        self._script(
-            "sbatch",
-            f"echo x >> {here}/count; number=$(wc -l < {here}/count)",
-            f'if [ "$number" = "$(cat {here}/refused 2>/dev/null)" ]; then',
-            "  echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1",
-            "fi",
-            'echo "Submitted batch job $((number + 100))"',
-        )
-        self._script("squeue", f'case "$*" in *--name=*) ;; *) cat {here}/queue 2>/dev/null ;; esac')
-        self._script("scancel", f'echo "$*" >> {here}/cancelled')
-        self._script("sacct", "exit 0")
-
-    def _script(self, name: str, *lines: str) -> None:
-        script = self.folder / name
-        script.write_text("\n".join(["#!/bin/bash", *lines, ""]))
-        script.chmod(0o755)
-
-    def queue(self, sweep: SweepDirectory) -> None:
-        """All tasks that were submitted wait."""
-        ids = [
-            json.loads(attempt.submitted.read_text())["job_id"]
-            for point in sweep.read().points
-            for attempt in sweep.run(point).attempts
-            if attempt.submitted.exists()
-        ]
-        (self.folder / "queue").write_text("".join(f"{squeue_row(each, 'PENDING')}\n" for each in ids))
-
-    @property
-    def num_submitted(self) -> int:
-        file = self.folder / "count"
-        return len(file.read_text().splitlines()) if file.exists() else 0
-
-
-@pytest.fixture
-def tools(tmp_path, monkeypatch) -> Tools:
-    monkeypatch.setenv("MMHYDRA_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("MMHYDRA_OUTPUTS", str(tmp_path / "outputs"))
-    (tmp_path / "slurm.conf").write_text("")
-    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "slurm.conf"))
-    fake = Tools(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{fake.folder}{os.pathsep}{os.environ['PATH']}")
-    write_fitting(compose(["data.builder=null"]).config)
-    known: list[Origin] = []
-
-    def read_once(request, run) -> Origin:  # somebody may be editing the checkout that the tests run in
-        if not known:
-            known.append(read_origin(request, run))
-        return known[0]
-
-    monkeypatch.setattr("mmhydra.launch.sweeps.freezing.read_origin", read_once)
-    return fake
-
-
-@pytest.fixture
-def submit(tmp_path) -> Callable[..., SweepDirectory]:
-    """Submits the points of a study with these parts."""
-
-    def submit(parts: str, *typed: str, prune: bool = False) -> SweepDirectory:
-        file = tmp_path / "lab" / "sweeps" / "mine.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(COMMON + parts)
-        asked = Asked("mine", typed, (typed,), (tmp_path / "lab",), prune, ("-m", "sweep=mine", *typed))
-        study: Study = read_study(file)
-        points = compiled(planned_points(asked, study), asked.config_dirs)
-        codes = submit_sweep(asked, study, points)
-        assert set(codes) == {ExitCode.DONE}
-        return sweep_directory(tmp_path / "outputs", asked.name)
-
-    return submit
-
-
-def words(sweep: SweepDirectory) -> list[str]:
-    return [state.state for state in read_states(sweep, sweep.read())]
-
-
-def newest(sweep: SweepDirectory) -> list[Attempt]:
-    return [sweep.run(point).attempts[-1] for point in sweep.read().points]
 
 
 def test_a_class_is_an_array_and_the_same_command_again_submits_nothing(tools, submit, capsys):
@@ -168,6 +63,8 @@ def test_a_refusal_in_the_middle_says_what_is_left_and_the_same_command_goes_on(
     assert words(sweep) == ["pending"] * 6
     ids = [json.loads(attempt.submitted.read_text())["job_id"] for attempt in newest(sweep)]
     assert len(set(ids)) == 6
+    assert [attempt.number for attempt in newest(sweep)] == [1] * 6, "what was not submitted is no attempt"
+    assert not any(attempt.outcome.exists() or attempt.status.exists() for attempt in newest(sweep))
 
 
 def test_what_was_frozen_and_not_submitted_is_taken_as_it_is(tools, submit, monkeypatch, tmp_path):
@@ -232,20 +129,6 @@ def test_frozen_scripts_are_told_in_the_order_in_which_they_are_submitted(tools,
     assert words(sweep)[:2] == ["frozen"] * 2
 
 
-def test_later_stages_are_composed_as_they_were_or_refused(tools, submit, tmp_path):
-    stages = "stages:\n  a: {axes: {optim.lr: [1e-3, 2e-3]}}\n  b: {after: a, best: 1, overrides: [tag=b]}\n"
-    sweep = submit(stages)
-    tools.queue(sweep)
-    assert words(sweep) == ["pending", "pending", "unchosen", "unchosen"]
-    assert advance(sweep)
-    assert tools.num_submitted == 1
-    document = json.loads(sweep.record.read_text())
-    document["points"][3]["config_sha256"] = "0" * 64
-    sweep.record.write_text(json.dumps(document))
-    with pytest.raises(UserError, match=r"point 4 of mine .* is not composed as it was"):
-        advance(sweep)
-
-
 def test_a_met_stop_rule_submits_nothing_more(tools, submit, capsys):
     sweep = submit("axes: {seed.data: [1]}\n")
     tools.queue(sweep)
@@ -254,3 +137,84 @@ def test_a_met_stop_rule_submits_nothing_more(tools, submit, capsys):
     submit("axes: {seed.data: [1, 2]}\nstop: {metric_below: 2.0}\n")
     assert tools.num_submitted == 1
     assert "the study's stop rule is met (val_loss 1.5000 is below 2)" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- runs that somebody else has
+
+
+def test_a_run_in_an_array_whose_submitter_was_killed_is_not_submitted_by_another_sweep(
+    tools, submit, monkeypatch, tmp_path, capsys
+):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mmhydra.launch.array._settle", killed)
+        with pytest.raises(KeyboardInterrupt):
+            submit("axes: {seed.data: [1, 2]}\n")
+    assert tools.num_submitted == 1
+    other = submit("axes: {seed.data: [2, 3]}\n", name="other")
+    assert tools.num_submitted == 2
+    assert "note: not submitted: the sweep mine is submitting the run " in capsys.readouterr().out
+    assert [attempt.submitted.exists() for attempt in newest(other)] == [False, True]
+
+    tools._script("squeue", f'case "$*" in *--name=mine*) echo 101 ;; *) cat {tools.folder}/queue 2>/dev/null ;; esac')
+    mine = submit("axes: {seed.data: [1, 2]}\n")
+    tools.queue(mine, other)
+    assert [json.loads(attempt.submitted.read_text())["job_id"] for attempt in newest(mine)] == ["101_0", "101_1"]
+    submit("axes: {seed.data: [2, 3]}\n", name="other")
+    assert tools.num_submitted == 2, "each run once"
+
+
+def test_a_run_of_an_array_that_slurm_never_got_is_free_for_another_sweep(tools, submit, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mmhydra.launch.array.executor_of_array", killed)
+        with pytest.raises(KeyboardInterrupt):
+            submit("axes: {seed.data: [1]}\n")
+    other = submit("axes: {seed.data: [1]}\n", name="other")
+    assert tools.num_submitted == 0
+    submit("axes: {seed.data: [3]}\n")  # the command again, with its study edited: what it has not any more it gives up
+    submit("axes: {seed.data: [1]}\n", name="other")
+    assert tools.num_submitted == 2
+    assert [attempt.number for attempt in newest(other)] == [1]
+
+
+def test_a_run_that_is_held_does_not_keep_the_others_from_being_submitted(tools, submit, capsys):
+    stages = "stages:\n  a: {axes: {seed.data: [1, 2]}}\n  b: {after: a, start: none, overrides: [optim.lr=2e-3]}\n"
+    sweep = submit(stages)
+    assert tools.num_submitted == 2
+    tools.queue(sweep, state="CANCELLED")
+    held, free, child_of_held, child_of_free = (sweep.run(point) for point in sweep.read().points)
+    owner = {"host": "n1", "pid": 7, "since": "2026-01-01T00:00:00", "attempt": 1, "released": False, "job": "101_0"}
+    held.lease.write_text(json.dumps(owner))  # by a job that was cancelled a moment ago
+    capsys.readouterr()
+    submit(stages)
+    told = f"note: not submitted: the run {held.path} is under way, started by SLURM job 101_0"
+    assert told in capsys.readouterr().out
+
+    def job_of(run: RunDirectory) -> str | None:
+        return read_object(run.attempts[-1].submitted).get("job_id")
+
+    assert [job_of(run) for run in (held, free, child_of_free)] == ["101_0", "103_0", "104_0"]
+    assert job_of(child_of_held) is None, "it can't wait for a job that is not there"
+    held.lease.write_text(json.dumps({**owner, "released": True}))
+    (tools.folder / "queue").write_text("".join(f"{squeue_row(job, 'PENDING')}\n" for job in ("103_0", "104_0")))
+    submit(stages)
+    assert [job_of(run) for run in (held, free, child_of_held, child_of_free)] == ["105_0", "103_0", "106_0", "104_0"]
+
+
+def test_a_new_run_is_frozen_by_one_command_at_a_time(tools, submit, monkeypatch):
+    freeze, held = Attempt.freeze, []
+
+    def freezing(self: Attempt, *arguments: object) -> None:
+        with pytest.raises(HeldError), hold(self.run):
+            pass
+        held.append(self)
+        freeze(self, *arguments)
+
+    monkeypatch.setattr(Attempt, "freeze", freezing)
+    submit("axes: {seed.data: [1, 2]}\n")
+    assert len(held) == 2

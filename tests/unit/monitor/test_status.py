@@ -412,3 +412,26 @@ def test_no_heavy_imports(module: str) -> None:
     code = f"import sys, mmhydra.{module}; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_evaluation_says_what_it_measured(make_scene, slurm: FakeSlurm, told, page) -> None:
+    weights = Path.cwd() / "outputs/debug/0123456789ab/checkpoints/step-00000100"
+    scene = make_scene(training__steps=0, checkpoint__init_from=str(weights))
+    attempt = scene.started()
+    slurm.has(squeue_row("123", "RUNNING", nodes="gpu[01-02]"))
+    text = page(scene)
+    assert "evaluation  not measured yet  weights of outputs/debug/0123456789ab/checkpoints/step-00000100" in text
+    attempt.metrics.write_text('{"kind": "validation", "step": 0, "val_loss": 2.25}\n')
+    scene.status(attempt, "done", 0, 0, "the run is complete")
+    slurm.has(squeue_row("123", "COMPLETED"))
+    text = page(scene)
+    assert "evaluation  held-out 2.2500  weights of outputs/debug" in text
+    assert "0 of 0" not in text
+    assert "training" not in text.split("╯")[0]
+    assert told(scene)["evaluation"] is True
+
+
+def test_a_run_that_trains_is_no_evaluation(scene, told, page) -> None:
+    scene.trained(scene.attempt(), 10)
+    assert told(scene)["evaluation"] is False
+    assert "evaluation" not in page(scene)

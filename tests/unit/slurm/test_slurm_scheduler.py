@@ -325,8 +325,15 @@ def test_a_controller_that_is_down_knows_nothing_of_many_either(slurm: FakeSlurm
         slurm.remove(tool)
     with pytest.raises(SchedulerError, match="neither squeue, scontrol nor sacct is on PATH"):
         Scheduler().states(["40_0"])
-    with pytest.raises(SchedulerError, match="is no job id"):
-        Scheduler().states(["40_0", "x"])
+
+
+def test_what_is_no_job_id_is_a_job_that_slurm_does_not_know(slurm: FakeSlurm) -> None:
+    """One bad record of thousands must not hide all others."""
+    slurm.answer("squeue", f"{squeue_row('40_0', 'RUNNING', columns=BULK_COLUMNS)}\n")
+    found = Scheduler().states(["nobody_0", "40_0", "x"])
+    assert (found["nobody_0"], found["x"]) == (None, None)
+    assert found["40_0"] is not None
+    assert not any("nobody" in call for call in slurm.calls)
 
 
 def test_a_controller_that_answers_one_of_the_questions_alone_is_no_answer(listing: ListingSlurm) -> None:

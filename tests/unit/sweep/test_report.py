@@ -283,3 +283,51 @@ def test_curves_know_what_the_states_have_read(make_sweep: Make, tmp_path: Path)
     read_overview(sweep.directory, Memory(curves=curves))
     attempt.metrics.write_text(attempt.metrics.read_text().replace("2.0", "9.0"))
     assert curves.read([attempt.metrics], "val_loss") == {10: 2.0}
+
+
+# ---------------------------------------------------------------- what a reader would ask next
+
+
+def test_a_best_point_at_the_end_of_an_axis_is_told(make_sweep: Make, tmp_path: Path) -> None:
+    def said(best: int) -> str:
+        rates = enumerate(("1e-4", "1e-3", "1e-2"), 1)
+        points = [point(n, name=f"best{best}", label={"optim.lr": rate}) for n, rate in rates]
+        sweep = make_sweep(points=points)
+        for number in (1, 2, 3):
+            sweep.done(number, 2.0 if number == best else 3.0)
+        return without_plotly(written(sweep, tmp_path / "x.html"))
+
+    beyond = "of the 3 that have a value; the best value may lie beyond it."
+    assert f"optim.lr=1e-4 is the lowest {beyond}" in said(1)
+    assert beyond not in said(2)
+    assert f"optim.lr=1e-2 is the highest {beyond}" in said(3)
+
+
+def test_one_seed_is_told(make_sweep: Make, tmp_path: Path) -> None:
+    told = "Every point has one seed: how far apart seeds alone would put them is not known."
+    points = [point(number, label={"optim.lr": f"1e-{number}"}) for number in (1, 2)]
+    for label, is_told in (({}, True), ({"seed": "1"}, False)):
+        first = replace(points[0], name=f"a{len(label)}", label={**points[0].label, **label})
+        second = replace(points[1], name=f"a{len(label)}", label={**points[1].label, **dict.fromkeys(label, "2")})
+        sweep = make_sweep(points=[first, second])
+        sweep.done(1, 2.0)
+        sweep.done(2, 3.0)
+        assert (told in without_plotly(written(sweep, tmp_path / "x.html"))) is is_told
+
+
+def test_an_evaluation_has_a_value_and_no_curve(make_sweep: Make, tmp_path: Path) -> None:
+    one = point(1, stage="stable")
+    sweep = make_sweep(points=[one, point(2, stage="check", num_steps=0, parent=parent(one, "init"))])
+    sweep.done(1, 2.5)
+    measured = sweep.frozen(2)
+    sweep.held_out(measured, (0, 2.25))
+    sweep.ended(measured, "done", 0, 0)
+    text = without_plotly(written(sweep, tmp_path / "x.html"))
+    data = of_page(text)
+    assert [each["evaluation"] for each in data["points"]] == [False, True]
+    assert [place for place, _, _ in data["curves"]["metric"]] == [0]
+    row = re.search(r"<tr><td>check</td>(.*?)</tr>", text)
+    assert row is not None
+    assert re.findall(r">([^<]+)<", row[1])[-4:-1] == ["2.2500", "evaluation", "done"]
+    assert "<dt>evaluations made</dt><dd>1<small>of 1</small>" in text
+    assert "100 of 100" in text

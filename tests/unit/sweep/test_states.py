@@ -4,16 +4,20 @@ import json
 import math
 import os
 import socket
+import sys
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_slurm import FakeSlurm, squeue_row
 from fake_sweep import FakeSweep, parent, point
 
 from mmhydra.run.directory import RunDirectory
+from mmhydra.sweep.state import states as states_module
 from mmhydra.sweep.state.best import best
 from mmhydra.sweep.state.curves import Curves, best_step
 from mmhydra.sweep.state.states import AGAIN, STATES, Memory, PointState, needs_submission, read_states
@@ -290,6 +294,18 @@ def test_a_stage_goes_on_with_the_best_parents_once_all_have_ended(make_sweep: M
     assert words(sweep)[3:] == ["unchosen", "done", "missing"]
 
 
+def test_parents_that_left_the_study_do_not_compete(make_sweep: Make) -> None:
+    # As a submission chooses: the best of the study, even if one that left it was better or has not ended.
+    first, second, third, *large = ladder()
+    gone = [replace(each, in_study=False) for each in (third, large[2])]
+    sweep = make_sweep(points=[first, second, gone[0], *large[:2], gone[1]])
+    sweep.done(1, 3.0)
+    sweep.done(2, 2.0)
+    assert words(sweep)[3:5] == ["missing", "missing"]
+    sweep.done(3, 0.1)
+    assert words(sweep)[3:5] == ["missing", "missing"]
+
+
 def test_a_parent_that_failed_is_not_chosen_however_good_it_was(make_sweep: Make) -> None:
     sweep = make_sweep(points=ladder())
     sweep.done(1, 3.0)
@@ -336,10 +352,148 @@ def test_two_thousand_points_are_read_in_few_calls(make_sweep: Make, slurm: Fake
     first = states(sweep, memory)
     assert Counter(each.state for each in first) == {"done": 1000, "pending": 1000}
     assert len(slurm.calls) <= 3
-    # What is done is not read again.
-    (sweep.run(1).path / "attempts/0001/outcome.json").write_text('{"exit_code": 1}')
+    # What is over is not read again.
+    (sweep.run(1).path / "attempts/0001/metrics.jsonl").write_text('{"step": 20, "val_loss": 0.1}')
     assert states(sweep, memory) == first
     # But for a run that was started once more.
     sweep.submitted(1, "71_1")
     slurm.has(*rows, squeue_row("71_1", "PENDING"))
     assert states(sweep, memory)[0].state == "pending"
+
+
+def test_a_child_that_will_never_start_is_submitted_again_with_its_parent(
+    make_sweep: Make, slurm: FakeSlurm, slurm_config
+) -> None:
+    """SLURM takes a moment to cancel it, and says until then that it waits."""
+    sweep = make_sweep(config=slurm_config, points=[point(1), point(2, parent=parent(point(1)))])
+    sweep.ended(sweep.began(1, "70_0"), "failed", 1, 40, "boom", requeue=False)
+    sweep.submitted(2, "71_0")
+    slurm.has(squeue_row("71_0", "PENDING", reason="DependencyNeverSatisfied"))
+    child = states(sweep)[1]
+    assert (child.state, child.is_active) == ("cancelled", False)
+    assert child.remark == "its parent's job failed, and SLURM is about to cancel this one"
+    slurm.has(squeue_row("71_0", "PENDING", reason="Dependency"))
+    assert states(sweep)[1].state == "pending"
+
+
+# ---------------------------------------------------------------- what a look costs
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[list[str]]:
+    """Every path that this process opens or lists from now on."""
+    paths: list[str] = []
+    recording = [True]
+
+    def note(event: str, arguments: tuple) -> None:
+        if event in ("open", "os.listdir") and recording[0] and isinstance(arguments[0], str | os.PathLike):
+            paths.append(os.fspath(arguments[0]))
+
+    sys.addaudithook(note)
+    yield paths
+    recording[0] = False
+
+
+def test_each_file_is_read_once(make_sweep: Make, slurm: FakeSlurm, slurm_config, opened: list[str]) -> None:
+    sweep = make_sweep(3, slurm_config)
+    running = sweep.began(1, "70_1")
+    sweep.trained(running, 40, 3.0)
+    sweep.running(running, 40)
+    over = sweep.began(2, "70_2")
+    sweep.trained(over, 100, 2.0)
+    sweep.ended(over, "failed", 1, 100, "boom", requeue=False)
+    sweep.submitted(3, "70_3")
+    slurm.has(squeue_row("70_1", "RUNNING"), squeue_row("70_3", "PENDING"))
+    memory = Memory()
+    opened.clear()
+    assert [each.state for each in states(sweep, memory)] == ["running", "failed", "pending"]
+    runs = str(sweep.run(1).path.parent)
+    of_runs = Counter(path for path in opened if path.startswith(runs))
+    assert len(of_runs) > 10
+    assert set(of_runs.values()) == {1}
+    opened.clear()
+    assert [each.state for each in states(sweep, memory)] == ["running", "failed", "pending"]
+    again = [path for path in opened if path.startswith(runs)]
+    assert again
+    assert not [path for path in again if path.startswith(str(sweep.run(2).path))], "it is over"
+    assert not [path for path in again if path.endswith("config.yaml")], "machines stay what they are"
+
+
+def test_many_points_are_read_at_the_same_time(make_sweep: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = make_sweep(8)
+    for number in range(1, 9):
+        sweep.done(number, 2.0)
+    together = threading.Barrier(8)
+
+    def look(*arguments: Any) -> Any:
+        together.wait(timeout=20)  # all eight are in here, or it breaks
+        return look_at(*arguments)
+
+    look_at = states_module.look
+    monkeypatch.setattr(states_module, "look", look)
+    assert words(sweep) == ["done"] * 8
+
+
+@pytest.mark.parametrize(("state", "code"), [("done", 0), ("failed", 1), ("stopped", 3), ("preempted", 75)])
+def test_what_is_over_is_remembered_until_it_starts_again(make_sweep: Make, state: str, code: int) -> None:
+    sweep, memory = make_sweep(1), Memory()
+    attempt = sweep.frozen(1)
+    sweep.ended(attempt, state, code, 10)
+    (first,) = states(sweep, memory)
+    assert first.state == state
+    sweep.held_out(attempt, (10, 1.0))
+    assert states(sweep, memory) == [first], "its files are not read again"
+    sweep.frozen(1)
+    assert states(sweep, memory)[0].state == ("done" if state == "done" else "frozen")
+    sweep.ended(sweep.run(1).attempts[-1], "failed", 1, 20, "boom")
+    assert (states(sweep, memory)[0].state, states(sweep, memory)[0].remark) == ("failed", "boom")
+
+
+def test_an_attempt_whose_end_is_taken_back_is_read_again(make_sweep: Make, slurm: FakeSlurm, slurm_config) -> None:
+    # One that was not submitted is submitted after all, in the same folder.
+    sweep, memory = make_sweep(1, slurm_config), Memory()
+    attempt = sweep.frozen(1)
+    sweep.write(attempt.outcome, exit_code=1, message="it was not submitted", step=0)
+    assert states(sweep, memory)[0].state == "failed"
+    attempt.outcome.unlink()
+    sweep.write(attempt.submitted, job_id="70_1", submitted="2026-11-01T10:00:00+00:00")
+    slurm.has(squeue_row("70_1", "PENDING"))
+    assert states(sweep, memory)[0].state == "pending"
+
+
+def test_an_attempt_that_is_being_frozen_as_it_is_looked_at(make_sweep: Make) -> None:
+    # The folder of attempts does not change once more when its files come: nothing may be remembered by then.
+    sweep, memory = make_sweep(1), Memory()
+    sweep.ended(sweep.frozen(1), "failed", 1, 10, "boom")
+    newer = sweep.run(1).new_attempt()
+    assert states(sweep, memory)[0].state == "failed"
+    for name in ("config.yaml", "config.yaml.sha256"):
+        (newer.path / name).write_bytes((sweep.run(1).attempts[0].path / name).read_bytes())
+    assert states(sweep, memory)[0].state == "frozen"
+
+
+def test_a_job_that_ends_while_it_is_looked_at_is_not_gone(make_sweep: Make, slurm_config) -> None:
+    # Files are read before SLURM is asked, and with thousands of points that is a while ago.
+    sweep = make_sweep(1, slurm_config)
+    attempt = sweep.began(1, "70_1")
+    sweep.running(attempt, 90)
+
+    def ends_meanwhile(slurm_conf: str | None, job_ids: Collection[str]) -> dict[str, None]:
+        sweep.ended(attempt, "done", 0, 100, requeue=False)
+        return dict.fromkeys(job_ids)
+
+    (found,) = states(sweep, Memory(ask=ends_meanwhile))
+    assert (found.state, found.step) == ("done", 100)
+
+
+def test_the_newest_records_of_a_file_that_grows(tmp_path: Path) -> None:
+    file, curves = tmp_path / "metrics.jsonl", Curves()
+    assert curves.trail(file, "val_loss").records == []
+    file.write_text('{"kind": "train", "step": 1, "loss": 3.0}\n{"kind": "validation", "step": 1, "val_loss": 2.0}\n')
+    assert [each["kind"] for each in curves.trail(file, "val_loss").records] == ["train", "validation"]
+    with open(file, "a") as more:
+        more.write('{"kind": "validation", "step": 2, "val_loss": 1.5}\n{"kind": "tra')
+    assert [each["step"] for each in curves.trail(file, "val_loss").records] == [1, 2]
+    with open(file, "a") as more:
+        more.write('in", "step": 3, "loss": 2.0}\n')
+    assert [each["step"] for each in curves.trail(file, "val_loss").records] == [3]

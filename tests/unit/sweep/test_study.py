@@ -8,6 +8,7 @@ import pytest
 from mmhydra import paths
 from mmhydra.compose import compose
 from mmhydra.config.problems import ConfigError
+from mmhydra.config.secrets import ALLOW, SecretError
 from mmhydra.errors import UserError
 from mmhydra.sweep.study.blocks import FIRST_SEED
 from mmhydra.sweep.study.files import find_study, known_studies, read_study
@@ -174,6 +175,22 @@ def test_what_is_no_study(tmp_path: Path, content: bytes) -> None:
 def test_the_first_seed_is_the_default() -> None:
     seed = compose([]).config.seed
     assert (seed.model, seed.data) == (FIRST_SEED, FIRST_SEED)
+
+
+def test_a_secret_in_any_line_is_told_by_its_line_and_not_repeated(write: Write, monkeypatch) -> None:
+    monkeypatch.setenv("LAB_API_KEY", held := "a-word-of-mine")
+    token = "hf_" + "abcdefghij" * 3 + "klmn"  # made up, and put together: a text that looks like one is refused here
+    head = f"question: Which, with {token}?\nstop_rule: When it is known. # {held}\n"
+    axes = f"axes: {{name: [a, {token}]}}\noverrides: ['track.wandb.key=${{secret:LAB_API_KEY}}']\nseeds: {token}\n"
+    with pytest.raises(SecretError) as caught:
+        read_study(write(f"{axes}# {token} {ALLOW}\n", head))
+    told = str(caught.value)
+    assert token not in told
+    assert held not in told
+    lines = [line.split("mine.yaml")[1] for line in told.splitlines()[1:]]
+    assert [line.split(": ")[0] for line in lines] == [":1", ":2", ":3", ":5"]
+    assert lines[1].startswith(":2: the value of $LAB_API_KEY; ")
+    assert lines[2].startswith(":3: Hugging Face token; ")
 
 
 class TestFinding:

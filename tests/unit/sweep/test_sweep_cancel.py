@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fake_slurm import FakeSlurm, squeue_row
@@ -85,6 +86,36 @@ def test_the_driver_of_a_search_goes_first(make_sweep: Make, slurm: FakeSlurm, s
     assert lines[0] == "job 69, which drives the search, is being cancelled; it was RUNNING"
     assert lines[1] == "job 70 is being cancelled; it was pending"
     assert calls(slurm) == ["scancel 69", "scancel 70"]
+
+
+def test_a_driver_whose_submitter_was_killed(make_sweep: Make, slurm: FakeSlurm, slurm_config, told) -> None:
+    sweep = make_sweep(1, slurm_config)
+    written = {"state": "submitting", "name": "lr-driver-ab", "slurm_conf": None}
+    file = sweep.directory.search / "driver.json"
+    sweep.write(file, **written, written="2026-11-01T10:00:00+00:00")
+    script = slurm.folder / "squeue"
+    row = squeue_row("69", "PENDING")
+    script.write_text(f'#!/bin/bash\ncase "$*" in *--name=lr-driver-ab*) echo 69;; *) echo "{row}";; esac\n')
+    script.chmod(0o755)
+    slurm.answer("scancel")
+    assert told().splitlines() == ["job 69, which drives the search, is being cancelled; it was PENDING"]
+    assert calls(slurm) == ["scancel 69"]
+
+
+def test_runs_that_another_sweep_has_are_told(make_sweep: Make, slurm: FakeSlurm, slurm_config, told) -> None:
+    others = make_sweep(2, slurm_config, name="others")
+    make_sweep(name="none", points=[replace(others.point(1), in_study=False)])
+    make_sweep(name="broken").directory.record.write_text("{")
+    sweep = make_sweep(3, slurm_config)
+    for number in (1, 2, 3):
+        sweep.submitted(number, f"70_{number}")
+    slurm.has(*(squeue_row(f"70_{number}", "PENDING") for number in (1, 2, 3)))
+    slurm.answer("scancel")
+    lines = told().splitlines()
+    assert lines[1] == (
+        "note: 2 of them are runs of the sweep others too, whose own command submits what is cancelled again"
+    )
+    assert sum("note:" in line for line in lines) == 1
 
 
 def test_a_slurm_that_can_not_be_asked_refuses(make_sweep: Make, slurm: FakeSlurm, slurm_config, told) -> None:

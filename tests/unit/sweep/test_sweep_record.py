@@ -41,6 +41,7 @@ RECORD = Record(
     updated="2026-11-26T00:00:00+00:00",
     points=(PARENT, CHILD),
     code={"commit": "0" * 40},
+    study_file="/lab/sweeps/decays.yaml",
 )
 
 
@@ -69,13 +70,14 @@ def test_arrays_are_numbered_beyond_nine_thousand(tmp_path: Path) -> None:
         ({"points": [{"number": 1, "colour": "red"}]}, "colour"),
         ({"points": "all"}, "can't be read"),
         ({"flavour": 1}, "flavour"),
+        ({"points": [{"number": 1}]}, "it has no 'overrides'"),
     ],
 )
 def test_what_is_none_is_refused(tmp_path: Path, change: dict, told: str) -> None:
     sweep = sweep_directory(tmp_path, "decays")
     sweep.write(RECORD)
     sweep.record.write_text(json.dumps(json.loads(sweep.record.read_text()) | change))
-    with pytest.raises(RecordError, match=told):
+    with pytest.raises(RecordError, match=rf"{told}.*; read it with the mmhydra that wrote it, or move the file away"):
         sweep.read()
 
 
@@ -86,5 +88,5 @@ def test_a_broken_file_is_refused(tmp_path: Path, text: str) -> None:
     sweep.record.write_text(text)
     with pytest.raises(RecordError, match=r"sweep\.json"):
         sweep.read()
-    with pytest.raises(RecordError):
+    with pytest.raises(RecordError, match=r"nothing is no sweep: it has no sweep\.json; type the command"):
         sweep_directory(tmp_path, "nothing").read()

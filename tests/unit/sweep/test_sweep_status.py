@@ -117,9 +117,11 @@ def test_a_search(make_sweep: Make, told, slurm: FakeSlurm, slurm_config) -> Non
     sweep.ended(sweep.began(2, "71"), "stopped", 3, 20, "a person asked to stop (file `stop`)", requeue=False)
     sweep.ended(sweep.began(3, "72"), "done", 0, 100)
     sweep.write(sweep.directory.search / "driver.json", job_id="69", slurm_conf=None)
+    sweep.write(sweep.directory.search / "setting.json")
     slurm.has(squeue_row("69", "PENDING"))
     page = told("lr_ladder")
     assert "sweep lr_ladder  RUNNING" in page
+    assert line_of(page, sweep, 2).rstrip().endswith("ended early at step 20"), "the search asked, no person"
     assert "3: 2 done, 1 ended early" in page
     assert "job 69 PENDING" in page
     assert "--watch" in page
@@ -129,6 +131,58 @@ def test_a_search(make_sweep: Make, told, slurm: FakeSlurm, slurm_config) -> Non
     assert "job 69" not in page
     assert re.search(r"go on +\S+ -m mmhydra\.drive outputs/sweeps/lr_ladder", page)
     assert "mmhydra.logs" not in page
+
+
+def test_a_trial_that_stopped_itself_says_why(make_sweep: Make, told) -> None:
+    sweep = make_sweep(2)
+    sweep.write(sweep.directory.search / "setting.json")
+    sweep.ended(sweep.frozen(1), "stopped", 3, 20, "the loss is NaN")
+    assert line_of(told("lr_ladder"), sweep, 1).rstrip().endswith("the loss is NaN")
+
+
+def test_a_folder_of_a_search_that_never_began_is_none(make_sweep: Make, told) -> None:
+    sweep = make_sweep(2)
+    sweep.directory.search.mkdir()
+    sweep.ended(sweep.frozen(1), "stopped", 3, 20, "a person asked to stop (file `stop`)")
+    page = told("lr_ladder")
+    assert "1 missing, 1 stopped" in page
+    assert line_of(page, sweep, 1).rstrip().endswith("a person asked to stop (file `stop`)")
+
+
+def test_evaluations_say_what_they_measured(make_sweep: Make, told) -> None:
+    one = point(1, stage="stable")
+    check = [point(number, stage="check", num_steps=0, parent=parent(one, "init")) for number in (2, 3)]
+    sweep = make_sweep(points=[one, *check])
+    sweep.done(1, 2.5)
+    measured = sweep.frozen(2)
+    sweep.held_out(measured, (0, 2.25))
+    sweep.ended(measured, "done", 0, 0)
+    page = told("lr_ladder")
+    assert re.search(r" done +evaluation +- +2\.2500", line_of(page, sweep, 2))
+    assert re.search(r" missing +evaluation +- +- ", line_of(page, sweep, 3) + " ")
+    assert re.search(r"steps +100 of 100  100%", page)
+    assert re.search(r"evaluations +1 of 2 have measured their val_loss", page)
+    assert [each["evaluation"] for each in json.loads(told("lr_ladder", "--json"))["points"]] == [False, True, True]
+
+
+def test_a_study_of_evaluations_alone_has_no_steps_to_count(make_sweep: Make, told) -> None:
+    overrides = ("training.steps=0", "checkpoint.init_from=/x/step-00000100")
+    make_sweep(points=[point(1, num_steps=0, overrides=overrides)])
+    page = told("lr_ladder")
+    assert "0 of 0" not in page
+    assert "none of its points takes a step" in page
+    assert "0 of 1 have measured their val_loss" in page
+
+
+def test_the_best_and_the_stop_rule_are_of_the_study(make_sweep: Make, told) -> None:
+    # As a submission counts: what the study has not any more decides nothing.
+    sweep = make_sweep(points=[point(1), point(2, in_study=False)])
+    sweep.directory.study.write_text("stop: {metric_below: 1.8}\n")
+    sweep.done(1, 2.5)
+    sweep.held_out(sweep.done(2, 2.5), (100, 1.7))
+    page = told("lr_ladder")
+    assert "not met: metric_below 1.8" in page
+    assert json.loads(told("lr_ladder", "--json"))["best"] == sweep.point(1).run_id
 
 
 def test_a_slurm_that_is_down_is_told(make_sweep: Make, told, slurm: FakeSlurm, slurm_config) -> None:

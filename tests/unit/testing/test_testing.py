@@ -146,7 +146,7 @@ def test_a_rule_is_not_looked_for_in_messages():
 @pytest.mark.parametrize("because", ["head", "worldsize", "World_Size", "divide"])
 def test_a_single_word_is_a_rule_so_that_a_typo_can_not_pass(because):
     text = failure(assert_illegal, "model.num_heads=5", because=because)
-    assert f"because={because!r}: no such rule; legal: batch, " in text
+    assert f"because={because!r}: no such rule; legal: awaits, batch, " in text
     assert all(name in text for name in RULE_NAMES)
 
 

@@ -2,67 +2,15 @@
 
 import json
 import re
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
+from browser import Browser
 from report_data import EVIL, evil_document, evil_examples
 
 from mmhydra.data.report.page import write_report
 from mmhydra.data.shards.manifest import Manifest
 
 pytestmark = pytest.mark.slow
-
-
-@dataclass(frozen=True)
-class Visit:
-    """What a browser made of a page."""
-
-    dom: str
-    console: list[str]
-    requests: list[str]  # addresses that the page, not the browser itself, asked the network for
-
-
-class Browser:
-    """Opens files, each in a profile of its own, with every name of a host unknown."""
-
-    def __init__(self, path: str, folder: Path) -> None:
-        self.path = path
-        self.folder = folder
-        self.visits = 0
-
-    def open(self, page: Path) -> Visit:
-        self.visits += 1
-        profile = self.folder / str(self.visits)
-        log = self.folder / f"net-{self.visits}.json"
-        options = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--enable-logging=stderr",
-            f"--user-data-dir={profile}",
-            f"--log-net-log={log}",
-            "--dump-dom",
-        ]
-        done = subprocess.run([self.path, *options, page.as_uri()], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-        return Visit(done.stdout, console, _requests(json.loads(log.read_text())))
-
-
-def _requests(log: dict[str, Any]) -> list[str]:
-    starts = log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
-    made = [event["params"] for event in log["events"] if event["type"] == starts and "url" in event.get("params", {})]
-    # What the browser asks for on its own account has no origin.
-    return [params["url"] for params in made if params.get("initiator") != "not an origin"]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,42 @@
+"""One process at a time submits the points of a sweep."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mmhydra.errors import UserError
+from mmhydra.run.lease import HeldError, hold
+from mmhydra.sweep.record import SweepDirectory
+
+_RETRY_S = 5.0
+
+
+@contextmanager
+def holding(
+    sweep: SweepDirectory, patience_s: float = 0.0, say: Callable[[str], None] = lambda text: None
+) -> Iterator[None]:
+    """Holds the lease of a sweep. Raises HeldError that names the other process, which may take `patience_s` to end.
+
+    `say` is told that it is waited for. Raises UserError where the folder can't be written.
+    """
+    try:
+        sweep.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"the sweep can't be written to {sweep.path}: {error}; point paths.outputs (or MMHYDRA_OUTPUTS) elsewhere"
+        ) from error
+    deadline = time.monotonic() + patience_s
+    while True:
+        held = hold(sweep, f"the sweep {sweep.name} is being submitted")
+        try:
+            held.__enter__()
+            break
+        except HeldError as error:
+            if time.monotonic() >= deadline:
+                raise
+            say(f"waits: {error}")
+            time.sleep(_RETRY_S)
+    try:
+        yield
+    finally:
+        held.__exit__(None, None, None)
