@@ -28,8 +28,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         found = find_any(options.run)
+        unprinted: OSError | None = None
         for line in of_run.cancel(found) if isinstance(found, RunDirectory) else of_sweep.cancel(found):
-            print(line, flush=True)
+            try:
+                print(line, flush=True)
+            except OSError as error:  # the jobs are ended all the same
+                unprinted = error
+        if unprinted is not None:
+            raise unprinted
     except UserError as error:
         return refuse(error)
     return ExitCode.DONE

@@ -1,4 +1,4 @@
-"""A reader that has seen enough (`| head`), and Ctrl-C, end a command quietly."""
+"""A reader that has seen enough (`| head`), a full disk behind standard output, and Ctrl-C end a command in order."""
 
 import functools
 import os
@@ -20,9 +20,20 @@ def ends_quietly(main: Callable[_Parameters, int]) -> Callable[_Parameters, int]
             sys.stdout.flush()
             return code
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end
+            _drop_output()
             return 0
+        except OSError as error:
+            if error.filename is not None:  # no matter of standard output
+                raise
+            _drop_output()
+            print(f"error: standard output can't be written: {error.strerror or error}", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
 
     return wrapped
+
+
+def _drop_output() -> None:
+    """Python writes what is left of standard output at its end, and would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,8 +1,8 @@
 """Ends all jobs of a sweep, or says how to end what is no job."""
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -11,55 +11,84 @@ from mmhydra.monitor.holder import Holder, read_holder
 from mmhydra.monitor.reading import now_of, text
 from mmhydra.monitor.words import count, python_module
 from mmhydra.paths import short
-from mmhydra.slurm import Scheduler
+from mmhydra.slurm import Scheduler, SchedulerError
 from mmhydra.sweep.record import RECORD, Record, RecordError, SweepDirectory
-from mmhydra.sweep.state.asking import must_answer, scheduler
+from mmhydra.sweep.state.asking import Answer, scheduler
 from mmhydra.sweep.state.best import run_of
 from mmhydra.sweep.state.states import ARRAY, DRIVER, Memory, PointState, read_states
 
 _MOST_TOLD = 5  # local processes by name
 
 
+class _Slurms:
+    """The SLURMs of a sweep. One that does not answer keeps nobody from ending what is at work elsewhere."""
+
+    def __init__(self) -> None:
+        self.silent: dict[str | None, SchedulerError] = {}
+
+    def ask(self, slurm_conf: str | None, job_ids: Collection[str]) -> Answer:
+        """As `BulkAsker`."""
+        if slurm_conf not in self.silent:  # it would be waited for twice
+            with self.noting(slurm_conf):
+                return scheduler(slurm_conf).states(job_ids)
+        return self.silent[slurm_conf]
+
+    @contextmanager
+    def noting(self, slurm_conf: str | None) -> Iterator[None]:
+        """Keeps what goes wrong with a SLURM for the end."""
+        try:
+            yield
+        except SchedulerError as error:
+            self.silent.setdefault(slurm_conf, error)
+
+
 def cancel(sweep: SweepDirectory) -> Iterator[str]:
-    """Cancels the jobs of a sweep and tells so, line by line. Raises SchedulerError if a SLURM can't be asked.
+    """Cancels the jobs of a sweep and tells so, line by line. Raises SchedulerError at the end if a SLURM is silent.
 
     First the job that drives a search and arrays whose submitter was killed, for they would bring new jobs.
     """
+    slurms = _Slurms()
     record = sweep.read()
     submitter = read_holder(sweep, now_of(sweep.path))
     if submitter is not None and submitter.alive:
         yield f"process {submitter.pid} on {submitter.host} may go on to submit; end it first, then type this again:"
         yield _kill(submitter)
     ended = False
-    for line in (*_driver(sweep), *_arrays(sweep)):
+    for line in (*_driver(sweep, slurms), *_arrays(sweep, slurms)):
         yield line
         ended = True
-    yield from _points(sweep, record, ended=ended)
+    yield from _points(sweep, record, slurms, ended=ended)
+    if slurms.silent:
+        told = "\n".join(str(error) for error in slurms.silent.values())
+        raise SchedulerError(f"{told}\njobs there may be at work still; type this again when SLURM answers")
 
 
-def _driver(sweep: SweepDirectory) -> Iterator[str]:
+def _driver(sweep: SweepDirectory, slurms: _Slurms) -> Iterator[str]:
     """The job of a search's driver, if it is at work; also one whose submitter was killed before it noted the job."""
     document = read_object(sweep.search / DRIVER)
-    slurm = scheduler(text(document.get("slurm_conf")))
-    job = text(document.get("job_id"))
-    for job_id in _by_name(slurm, document) if job is None else [job]:
-        state = slurm.state(job_id)
-        if state is not None and state.is_active:
-            slurm.cancel(job_id)
-            yield f"job {job_id}, which drives the search, is being cancelled; it was {state.state}"
+    conf, job = text(document.get("slurm_conf")), text(document.get("job_id"))
+    with slurms.noting(conf):
+        slurm = scheduler(conf)
+        for job_id in _by_name(slurm, document) if job is None else [job]:
+            state = slurm.state(job_id)
+            if state is not None and state.is_active:
+                slurm.cancel(job_id)
+                yield f"job {job_id}, which drives the search, is being cancelled; it was {state.state}"
 
 
-def _arrays(sweep: SweepDirectory) -> Iterator[str]:
+def _arrays(sweep: SweepDirectory, slurms: _Slurms) -> Iterator[str]:
     """Arrays that SLURM took and nobody noted. What they turn out to be later, the next submission finds."""
     for folder in sweep.arrays:
         document = read_object(folder / ARRAY)
-        slurm = scheduler(text(document.get("slurm_conf")))
-        states = slurm.states(jobs) if (jobs := _by_name(slurm, document)) else {}
-        active = [job for job, state in states.items() if state is not None and state.is_active]
-        if active:
-            slurm.cancel_many(active)
-            name = document["name"]
-            yield f"array {name}, whose submitter was killed, is being cancelled: {', '.join(active)}"
+        conf = text(document.get("slurm_conf"))
+        with slurms.noting(conf):
+            slurm = scheduler(conf)
+            states = slurm.states(jobs) if (jobs := _by_name(slurm, document)) else {}
+            active = [job for job, state in states.items() if state is not None and state.is_active]
+            if active:
+                slurm.cancel_many(active)
+                name = document["name"]
+                yield f"array {name}, whose submitter was killed, is being cancelled: {', '.join(active)}"
 
 
 def _by_name(slurm: Scheduler, document: Mapping[str, Any]) -> list[str]:
@@ -67,11 +96,17 @@ def _by_name(slurm: Scheduler, document: Mapping[str, Any]) -> list[str]:
     name, written = text(document.get("name")), text(document.get("written"))
     if document.get("state") != "submitting" or name is None:
         return []
-    return slurm.find_by_name(name, None if written is None else datetime.fromisoformat(written))
+    since = None
+    with suppress(ValueError):  # a file that somebody edited: looked for as if it were of no time
+        since = None if written is None else datetime.fromisoformat(written)
+    return slurm.find_by_name(name, since)
 
 
-def _points(sweep: SweepDirectory, record: Record, *, ended: bool) -> Iterator[str]:
-    points = [each for each in read_states(sweep, record, Memory(ask=must_answer)) if each.is_active]
+def _points(sweep: SweepDirectory, record: Record, slurms: _Slurms, *, ended: bool) -> Iterator[str]:
+    states = read_states(sweep, record, Memory(ask=slurms.ask))
+    points = [
+        each for each in states if each.is_active and (each.job_id is None or each.slurm_conf not in slurms.silent)
+    ]
     jobs: dict[str | None, list[PointState]] = {}
     local = []
     for each in points:
@@ -79,8 +114,13 @@ def _points(sweep: SweepDirectory, record: Record, *, ended: bool) -> Iterator[s
             jobs.setdefault(each.slurm_conf, []).append(each)
         else:
             local.append(each)
+    cancelled: list[PointState] = []
     for conf, those in jobs.items():
-        scheduler(conf).cancel_many([each.job_id for each in those if each.job_id is not None])
+        with slurms.noting(conf):
+            scheduler(conf).cancel_many([each.job_id for each in those if each.job_id is not None])
+        if conf in slurms.silent:
+            continue
+        cancelled += those
         kinds = {state: sum(each.state == state for each in those) for state in dict.fromkeys(e.state for e in those)}
         told = ", ".join(f"{many:,} {state}" for state, many in kinds.items())
         yield (
@@ -88,13 +128,13 @@ def _points(sweep: SweepDirectory, record: Record, *, ended: bool) -> Iterator[s
             if len(those) > 1
             else (f"job {those[0].job_id} is being cancelled; it was {those[0].state}")
         )
-    yield from _shared(sweep, [each for those in jobs.values() for each in those])
+    yield from _shared(sweep, cancelled)
     yield from _local(sweep, local)
-    if jobs:
-        saved = sum(each.checkpoint is not None for those in jobs.values() for each in those)
+    if cancelled:
+        saved = sum(each.checkpoint is not None for each in cancelled)
         yield f"checkpoints are kept, {count(saved, 'run')} of these have one; this goes on from them:"
         yield python_module("train", shlex.join(record.command))
-    elif not local and not ended:
+    elif not local and not ended and not slurms.silent:
         yield "nothing to cancel: nothing of this sweep is at work"
 
 

@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mmhydra.errors import UserError
 from mmhydra.files import write_json
@@ -20,6 +22,7 @@ CURE = (
     "read it with the mmhydra that wrote it, or move the file away and type the command of the sweep again: runs that "
     "are there are found by their ids"
 )
+_STRICT = ConfigDict(strict=True, extra="forbid")
 _ARRAY = re.compile(r"\d{4,}")
 
 
@@ -30,6 +33,8 @@ class RecordError(UserError):
 @dataclass(frozen=True)
 class RecordedParent:
     """The run whose checkpoint of `step` a point starts from; with `start` none it only comes after it."""
+
+    __pydantic_config__ = _STRICT
 
     name: str
     run_id: str
@@ -44,6 +49,8 @@ class RecordedPoint:
     `number` counts from 1 and is kept when the study changes. `in_study` is False for a point that an earlier command
     submitted and the study has not any more. `gpu_hours` is None where the cluster has no time limit.
     """
+
+    __pydantic_config__ = _STRICT
 
     number: int
     name: str
@@ -64,6 +71,8 @@ class RecordedPoint:
 class Record:
     """A sweep. `metric` is the key of a record in metrics.jsonl that says which point is best."""
 
+    __pydantic_config__ = _STRICT
+
     name: str
     study: str | None  # None for a plain -m
     question: str | None
@@ -77,6 +86,9 @@ class Record:
     code: Mapping[str, str] = field(default_factory=dict)  # `commit`, and `snapshot`: path of the stored code
     config_dirs: tuple[str, ...] = ()  # folders of the user's own groups, absolute
     study_file: str | None = None  # where the study was read last, absolute; None for a plain -m and in old records
+
+
+_RECORD = TypeAdapter(Record)
 
 
 @dataclass(frozen=True)
@@ -165,27 +177,17 @@ class SweepDirectory:
             version = document.pop("schema_version")
             if version != _VERSION:
                 raise ValueError(f"it has version {version}, this code reads version {_VERSION}")
-            points = tuple(_point(point) for point in document.pop("points"))
-            document["command"] = tuple(document["command"])
-            document["config_dirs"] = tuple(document.get("config_dirs", ()))
-            return Record(**document, points=points)
+            return _RECORD.validate_json(json.dumps(document))
+        except ValidationError as error:
+            # What this code does not know says most: the file is of another version.
+            first = min(error.errors(), key=lambda one: one["type"] != "unexpected_keyword_argument")
+            told = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise RecordError(f"{self.record} can't be read: {told}; {CURE}") from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RecordError(f"{self.record} can't be read: {_in_words(error)}; {CURE}") from error
+            told = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+            raise RecordError(f"{self.record} can't be read: {told}; {CURE}") from error
 
 
 def sweep_directory(outputs: Path, name: str) -> SweepDirectory:
     """`outputs/sweeps/<name>`."""
     return SweepDirectory(outputs / FOLDER / name)
-
-
-def _in_words(error: Exception) -> str:
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
-
-
-def _point(document: dict[str, Any]) -> RecordedPoint:
-    unknown = set(document) - {one.name for one in fields(RecordedPoint)}
-    if unknown:
-        raise ValueError(f"a point has {', '.join(sorted(unknown))}, which this code does not know")
-    parent = document.pop("parent", None)
-    document["overrides"] = tuple(document["overrides"])
-    return RecordedPoint(**document, parent=None if parent is None else RecordedParent(**parent))

@@ -77,7 +77,8 @@ class Grouping:
             ready = [point for point in left if point.parent is None or key_of(point.parent) not in keys]
             assert ready, "no point is its own ancestor"
             yield self._groups(ready)
-            left = [point for point in left if key_of(point) not in {key_of(one) for one in ready}]
+            started = {key_of(point) for point in ready}
+            left = [point for point in left if key_of(point) not in started]
 
     def _groups(self, points: Sequence[Point]) -> list[Group]:
         free: dict[str, list[tuple[Point, BatchJob]]] = {}

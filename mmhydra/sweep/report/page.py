@@ -35,7 +35,11 @@ def write_report(sweep: SweepDirectory, path: Path) -> Overview:
     """Writes the page of a sweep as it is now, also while its runs are under way. Raises RecordError, OSError."""
     memory = Memory(curves=Curves())
     overview = read_overview(sweep, memory)
-    write_atomic(path, report(overview, memory.curves).encode("utf-8"))
+    page = report(overview, memory.curves).encode("utf-8")
+    if path.exists() and not path.is_file():  # a pipe or a device, which nothing may be put in the place of
+        path.write_bytes(page)
+    else:
+        write_atomic(path, page)
     return overview
 
 

@@ -15,7 +15,7 @@ from mmhydra.slurm import JobState, SchedulerError
 from mmhydra.sweep.record import Record, RecordedPoint, SweepDirectory
 from mmhydra.sweep.state.best import best
 from mmhydra.sweep.state.labels import axes_of
-from mmhydra.sweep.state.parents import rivals_of
+from mmhydra.sweep.state.parents import NOT_CHOSEN, rivals_of
 from mmhydra.sweep.state.states import ACTIVE, DRIVER, STATES, Memory, PointState, State, needs_submission, read_states
 from mmhydra.sweep.state.stop import met, read_stop, used_gpu_hours
 
@@ -179,7 +179,8 @@ def commands(overview: Overview) -> dict[str, str]:
         found["go on"] = python_module("drive", place)
     elif any(needs_submission(each.state) for each in overview.points):
         found["go on"] = python_module("train", shlex.join(overview.record.command))
-    if any(each.state in _LATER for each in overview.points) and not overview.is_submitting:
+    coming = (each for each in overview.points if each.state in _LATER)
+    if any(not (each.remark or "").startswith(NOT_CHOSEN) for each in coming) and not overview.is_submitting:
         found["later stages"] = python_module("drive", place)
     stopped = next((each for each in failed if each.state == "stopped"), None)
     if stopped is not None:

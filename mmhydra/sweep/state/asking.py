@@ -42,11 +42,6 @@ class BulkAsker:
             return error
 
 
-def must_answer(slurm_conf: str | None, job_ids: Collection[str]) -> Answer:
-    """As `BulkAsker`, for who can't do without an answer. Raises SchedulerError."""
-    return scheduler(slurm_conf).states(job_ids)
-
-
 def scheduler(slurm_conf: str | None, timeout_s: float = 30.0) -> Scheduler:
     """The SLURM of a configuration file; None: the one that this host's tools know."""
     return Scheduler(None if slurm_conf is None else Path(slurm_conf), timeout_s)

@@ -7,6 +7,7 @@ from mmhydra.monitor.facts import FINAL
 from mmhydra.sweep.record import Record, RecordedPoint
 from mmhydra.sweep.state.best import Rated, Run, best, run_of
 
+NOT_CHOSEN = "not chosen"  # begins the remark of a point whose stage has chosen others, or had nothing to choose from
 Waits = tuple[Literal["blocked", "unchosen"], str]  # a state, and what makes it plain
 
 
@@ -68,5 +69,7 @@ def _choice(
         some = "the best" if num_best == 1 else f"the {num_best} best"
         return None, f"known once all parents have ended: {len(ended)} of {len(known)} have, {some} go on"
     done = [each for each in known if each.state == "done"]
+    if not done:
+        return [], f"{NOT_CHOSEN}: none of {len(known)} parents is done"
     chosen = [run_of(each.point) for each in best(done, record, num_best)]
-    return chosen, f"its parent is not among the best {num_best}"
+    return chosen, f"{NOT_CHOSEN}: its parent is not among the best {num_best}"

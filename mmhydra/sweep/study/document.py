@@ -12,6 +12,7 @@ from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.sweep.study.values import Value, ValueFault, plain, read_node, require_plain
 
 Loc = Sequence[str | int]  # keys and places in lists, from the root
+_MOST_VALUES = 1_000_000  # a study of a hundred thousand listed points has fewer
 
 
 class Document:
@@ -43,6 +44,9 @@ class Document:
         except (yaml.YAMLError, RecursionError) as error:
             raise ConfigError([Problem((paths.short(path),), f"this is no YAML: {error}")]) from error
         try:
+            if self._root is not None and _size(self._root, {}) > _MOST_VALUES:
+                told = f"aliases make more than {_MOST_VALUES:,} values of it; write what is meant"
+                raise ConfigError([Problem((paths.short(path),), told)])
             self.tree = None if self._root is None else self._plain(self._root, ())
         except RecursionError:
             raise ConfigError([Problem((paths.short(path),), "it refers to itself, or is nested too deeply")]) from None
@@ -98,6 +102,18 @@ class Document:
             else:
                 found[name] = self._plain(value, (*loc, name))
         return found
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, those of its aliases each time; `known` by object, as aliases share one."""
+    if id(node) not in known:
+        children: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            children = list(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            children = [part for pair in node.value for part in pair]
+        known[id(node)] = 1 + sum(_size(child, known) for child in children)
+    return known[id(node)]
 
 
 def _refuse_secrets(text: str, file: str) -> None:

@@ -133,7 +133,7 @@ def _told(fault: Any, loc: Loc) -> str:
         return f"a list is needed, such as [A, B]; it is {shown}"
     if kind in ("dict_type", "model_type", "model_attributes_type"):
         return f"a section of KEY: VALUE is needed; it is {'nothing' if given is None else 'a list or a value'}"
-    if kind == "string_pattern_mismatch" and name in _NEEDED:
+    if name in _NEEDED and (kind == "string_pattern_mismatch" or given is None):
         return f"it is empty; {_NEEDED[name]}"
     if kind == "string_type" and loc[-2:-1] == ("overrides",):
         if isinstance(given, dict) and len(given) == 1:

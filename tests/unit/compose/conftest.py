@@ -29,7 +29,8 @@ class Command:
         """Puts a function in the place of what starts runs: of single ones, and of the points of a sweep."""
         monkeypatch.setattr("mmhydra.launch.submit.submit", submit)
         monkeypatch.setattr(
-            "mmhydra.hydra_app.submit_sweep", lambda asked, study, points: submit([point.request for point in points])
+            "mmhydra.launch.sweeps.submitting.submit_sweep",
+            lambda asked, study, points: submit([point.request for point in points]),
         )
 
     def __call__(self, *arguments: str) -> tuple[int, bytes, str]:

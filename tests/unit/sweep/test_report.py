@@ -3,7 +3,9 @@
 import itertools
 import json
 import math
+import os
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -331,3 +333,16 @@ def test_an_evaluation_has_a_value_and_no_curve(make_sweep: Make, tmp_path: Path
     assert re.findall(r">([^<]+)<", row[1])[-4:-1] == ["2.2500", "evaluation", "done"]
     assert "<dt>evaluations made</dt><dd>1<small>of 1</small>" in text
     assert "100 of 100" in text
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(make_sweep: Make, tmp_path: Path) -> None:
+    sweep = make_sweep(1)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_report(sweep.directory, pipe)
+    reader.join(30)
+    assert read[0].startswith(b"<!DOCTYPE html>") or read[0].startswith(b"<!doctype html>")
+    assert pipe.is_fifo()

@@ -289,7 +289,7 @@ def test_a_stage_goes_on_with_the_best_parents_once_all_have_ended(make_sweep: M
     sweep.done(3, 2.0)
     found = states(sweep)
     assert [each.state for each in found[3:]] == ["unchosen", "missing", "missing"]
-    assert found[3].remark == "its parent is not among the best 2"
+    assert found[3].remark == "not chosen: its parent is not among the best 2"
     sweep.done(5, 1.0)
     assert words(sweep)[3:] == ["unchosen", "done", "missing"]
 

@@ -162,6 +162,7 @@ def test_a_question_and_a_stop_rule_are_needed(write: Write) -> None:
     assert question == "1: question: it is missing; write in a sentence or two what these runs are to answer"
     assert stop_rule.startswith("1: stop_rule: it is missing; write when people stop")
     assert "question: it is empty; write in a sentence" in problems(write("", head="question: ' '\nstop_rule: x"))[0]
+    assert "stop_rule: it is empty; write when people stop" in problems(write("", head="question: x\nstop_rule:\n"))[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"- a\n", b"text", b"\xff\xfe"])
@@ -230,3 +231,16 @@ class TestFinding:
     def test_names_that_lead_elsewhere(self, lab: Path, name: str) -> None:
         with pytest.raises(UserError, match="no such study"):
             find_study(name, [lab])
+
+
+def test_aliases_that_multiply_are_refused_at_once(write: Write) -> None:
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    (told,) = problems(write("\n".join(["a0: &a0 [1, 2]", *levels, "axes: {optim.lr: *a8}"]) + "\n"))
+    assert told.endswith("aliases make more than 1,000,000 values of it; write what is meant")
+    (told,) = problems(write("axes: &all {optim.lr: [*all]}\n"))
+    assert "it refers to itself" in told
+
+
+def test_an_alias_is_read(write: Write) -> None:
+    study = read_study(write("axes: {optim.lr: &rates [1e-3, 2e-3], optim.min_lr: *rates}\n"))
+    assert len(study.text.splitlines()) == 3

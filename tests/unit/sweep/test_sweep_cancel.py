@@ -125,6 +125,42 @@ def test_a_slurm_that_can_not_be_asked_refuses(make_sweep: Make, slurm: FakeSlur
     assert "SLURM can't be asked" in told(2)
 
 
+def test_one_silent_slurm_keeps_no_other_job_at_work(
+    make_sweep: Make, slurm: FakeSlurm, slurm_config, change, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(2, change(slurm_config, {"cluster.slurm.slurm_conf": "/silent/slurm.conf"}))
+    sweep.submitted(1, "70_1")
+    other = make_sweep(2, change(slurm_config, {"cluster.slurm.slurm_conf": "/answers/slurm.conf"}))
+    other.submitted(2, "80_2")
+    slurm.is_down()
+    script = slurm.folder / "squeue"
+    script.rename(slurm.folder / "squeue-down")
+    script.write_text(
+        f'#!/bin/bash\n[ "$SLURM_CONF" = /answers/slurm.conf ] || exec {slurm.folder}/squeue-down "$@"\n'
+        f'echo "{squeue_row("80_2", "PENDING")}"\n'
+    )
+    script.chmod(0o755)
+    slurm.answer("scancel")
+    assert cancel.main(["lr_ladder"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.startswith("job 80_2 is being cancelled; it was pending\n")
+    assert "SLURM can't be asked" in captured.err
+    assert "jobs there may be at work still; type this again" in captured.err
+    assert calls(slurm) == ["scancel 80_[2]"]
+
+
+def test_an_array_without_a_moment_is_looked_for_all_the_same(
+    make_sweep: Make, slurm: FakeSlurm, slurm_config, told
+) -> None:
+    sweep = make_sweep(1, slurm_config)
+    folder = sweep.directory.new_array()
+    sweep.write(folder / "array.json", state="submitting", name="lr-0001-ab", written="nope", tasks=[])
+    slurm.has()
+    slurm.answer("sacct")
+    assert told() == "nothing to cancel: nothing of this sweep is at work\n"
+    assert any("--name=lr-0001-ab" in call for call in calls(slurm, "squeue"))
+
+
 def test_local_points_are_told_how_to_end(make_sweep: Make, told) -> None:
     sweep = make_sweep(7)
     owner = {"host": socket.gethostname(), "pid": os.getpid(), "attempt": 1, "released": False}

@@ -1,7 +1,7 @@
 """The record of a sweep: what is written is read, and what is none is refused."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -70,7 +70,10 @@ def test_arrays_are_numbered_beyond_nine_thousand(tmp_path: Path) -> None:
         ({"points": [{"number": 1, "colour": "red"}]}, "colour"),
         ({"points": "all"}, "can't be read"),
         ({"flavour": 1}, "flavour"),
-        ({"points": [{"number": 1}]}, "it has no 'overrides'"),
+        ({"points": [{"number": 1}]}, r"points\.0\.name: Field required"),
+        ({"direction": "sideways"}, "direction: Input should be 'minimize' or 'maximize'"),
+        ({"points": [json.loads(json.dumps(asdict(PARENT))) | {"num_steps": "x"}]}, r"points\.0\.num_steps: "),
+        ({"points": [json.loads(json.dumps(asdict(PARENT))) | {"label": None}]}, r"points\.0\.label: "),
     ],
 )
 def test_what_is_none_is_refused(tmp_path: Path, change: dict, told: str) -> None:

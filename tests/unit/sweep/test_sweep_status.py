@@ -92,7 +92,8 @@ def test_gpu_hours_and_price(make_sweep: Make, told, slurm_config) -> None:
     assert f"64.0 GPU-hours used of at most 4, {64 * price:,.0f} USD" in told("lr_ladder")
 
 
-def test_stages_that_choose_cost_what_they_can_choose(make_sweep: Make, told) -> None:
+def test_stages_that_choose_cost_what_they_can_choose(make_sweep: Make, told, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # commands in one line, wherever this Python lies
     small = [point(number, stage="small", gpu_hours=1.0) for number in (1, 2, 3, 4)]
     large = [point(9 + each.number, stage="large", parent=parent(each), num_best=1, gpu_hours=100.0) for each in small]
     make_sweep(points=[*small, *large])
@@ -100,6 +101,28 @@ def test_stages_that_choose_cost_what_they_can_choose(make_sweep: Make, told) ->
     assert "GPU-hours used of at most 104" in page
     assert "4 missing, 4 unchosen" in page
     assert re.search(r"later stages +\S+ -m mmhydra\.drive outputs/sweeps/lr_ladder", page)
+
+
+def test_a_stage_that_has_chosen_has_nothing_to_drive(make_sweep: Make, told) -> None:
+    small = [point(number, stage="small") for number in (1, 2)]
+    large = [point(9 + each.number, stage="large", parent=parent(each), num_best=1) for each in small]
+    sweep = make_sweep(points=[*small, *large])
+    for number, loss in ((1, 2.0), (2, 3.0), (10, 1.0)):
+        sweep.done(number, loss)
+    page = told("lr_ladder")
+    assert "1 unchosen" in page
+    assert "mmhydra.drive" not in page
+
+
+def test_a_stage_without_any_parent_has_nothing_to_drive(make_sweep: Make, told) -> None:
+    small = [point(number, stage="small") for number in (1, 2)]
+    large = [point(9 + each.number, stage="large", parent=parent(each), num_best=1) for each in small]
+    sweep = make_sweep(points=[*small, *large])
+    for number in (1, 2):
+        sweep.ended(sweep.frozen(number), "failed", 2, 10)
+    page = told("lr_ladder")
+    assert "not chosen: none of 2 parents is done" in " ".join(page.split())
+    assert "mmhydra.drive" not in page
 
 
 def test_points_that_left_the_study(make_sweep: Make, told, slurm: FakeSlurm, slurm_config) -> None:
