@@ -93,7 +93,8 @@ def extracted(commit: str) -> Iterator[Path]:
         try:
             with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
                 # Python before 3.11.4 has no filters; what git packs is trusted all the same.
-                archive.extractall(scratch, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)
+                archive.extractall(scratch)
         except (OSError, tarfile.TarError) as error:
             raise UserError(f"conf/ of commit {commit} can't be extracted: {error}") from error
         yield Path(scratch) / "conf"
