@@ -39,8 +39,19 @@ def composed(number: int, values: Mapping[str, Choice]) -> Candidate:
     overrides = tuple(f"{key}={text}" for key, text in texts(values).items())
     run_id = hashlib.sha256("\n".join(overrides).encode()).hexdigest()[:12]
     point: Any = None  # only what is submitted for real needs one
-    recorded = RecordedPoint(number, "fake", run_id, "0" * 64, overrides, dict(values), "local", NUM_STEPS)  # type: ignore[arg-type]
+    recorded = RecordedPoint(number, "fake", run_id, "0" * 64, overrides, texts(values), "local", NUM_STEPS)
     return Candidate(recorded, point)
+
+
+def _values(candidate: Candidate) -> dict[str, Any]:
+    """What a trial was asked with, from the texts of its label."""
+    found: dict[str, Any] = {}
+    for key, text in candidate.recorded.label.items():
+        try:
+            found[key] = json.loads(text)
+        except ValueError:  # a word
+            found[key] = text
+    return found
 
 
 @dataclass
@@ -48,7 +59,7 @@ class FakeRuns:
     """What the driver starts and ends."""
 
     sweep: SweepDirectory
-    values: Callable[[Candidate], Mapping[str, Any]] = lambda candidate: candidate.recorded.label
+    values: Callable[[Candidate], Mapping[str, Any]] = _values
 
     def start(self, candidates: Sequence[Candidate]) -> None:
         for candidate in candidates:
