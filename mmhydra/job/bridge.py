@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,6 +21,7 @@ from mmhydra.run.outcome import Failure, log_of, of_signal, tail
 from mmhydra.run.snapshot import snapshot_of
 
 ATTEMPT_VARIABLE = "MMHYDRA_ATTEMPT"  # set by the batch script: a requeued job goes on in another attempt
+_LISTEN_S = 1.0
 FORWARDED = (signal.SIGUSR2, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -64,7 +66,7 @@ def run_rank(attempt: Attempt) -> int:
             preexec_fn=_hold_signals,
         )
     mail.deliver_to(worker)
-    returncode = worker.wait()
+    returncode = _wait(worker)
     if returncode < 0:
         _write_down(of_signal(rank, -returncode, time.time()), attempt)
         return 128 - returncode
@@ -95,6 +97,17 @@ class _Mail:
             self._kept.append(number)
         else:
             self._worker.send_signal(number)
+
+
+def _wait(worker: "subprocess.Popen[bytes]") -> int:
+    """The worker's exit code. Never waits for long at a stretch.
+
+    Python hears a signal between two of its steps; one that comes right before it begins to wait would else be heard
+    only when the worker has ended.
+    """
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            return worker.wait(_LISTEN_S)
 
 
 def _write_down(failure: Failure, attempt: Attempt) -> None:
