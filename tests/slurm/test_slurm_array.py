@@ -196,8 +196,8 @@ def many(place, tmp_path):
     def make(indices: range, name: str) -> ArrayJob:
         jobs = []
         for index in indices:
-            attempt = Attempt(tmp_path / f"run{index}" / "attempts" / "0001")
-            attempt.path.mkdir(parents=True, exist_ok=True)
+            attempt = Attempt(tmp_path / f"{name}-runs" / f"{index}" / "attempts" / "0001")  # of one array each
+            attempt.path.mkdir(parents=True)
             snapshot = Snapshot(tmp_path, "5" * 64)
             jobs.append(BatchJob(config, f"{index:012x}", "c" * 64, attempt.run.path, attempt.path, snapshot))
         return ArrayJob(tmp_path / name, name, tuple(jobs), tuple(indices))
@@ -210,9 +210,10 @@ def test_as_many_tasks_as_slurm_takes(many, slurm) -> None:
     limits = array_limits(many(range(1), "one").jobs[0].config)
     assert (limits.max_array_size, limits.parallelism) == (1001, 7)
 
+    over = many(range(1, limits.max_array_size + 1), "over")
     with pytest.raises(SubmissionError, match="Invalid job array specification"):
-        submit_array(many(range(1, limits.max_array_size + 1), "over"))
-    refused = many(range(1001, 1002), "x").jobs[0].attempt_path
+        submit_array(over)
+    refused = over.jobs[-1].attempt_path
     assert json.loads((refused / "outcome.json").read_text())["reason"] == "it was not submitted"
 
     array = many(range(limits.max_array_size), "full")
