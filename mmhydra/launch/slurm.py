@@ -94,10 +94,8 @@ def planned_job(request: Request) -> BatchJob:
     run_id = name_or_reason(config).partition(" ")[0]  # or `pending`
     outputs = Path(config.paths.outputs)
     run = request.run or RunDirectory(outputs / config.name / run_id)
-    number = run.attempts[-1].number + 1 if run.attempts else 1
     snapshot = store_code(read_code()[0], outputs, keep=False)
-    attempt_path = run.path / "attempts" / f"{number:04d}"
-    return BatchJob(config, run.path.name, config_sha256(to_yaml(config)), run.path, attempt_path, snapshot)
+    return BatchJob(config, run.path.name, config_sha256(to_yaml(config)), run.path, run.next_attempt, snapshot)
 
 
 def require_no_job(run: RunDirectory) -> None:

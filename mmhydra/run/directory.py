@@ -100,12 +100,16 @@ class RunDirectory:
             raise RunDirectoryError(f"{path} can't be read: {error}") from error
         return Identity(document)
 
+    @property
+    def next_attempt(self) -> Path:
+        """Where the next attempt would be; nothing is written."""
+        existing = self.attempts
+        return self.path / "attempts" / f"{existing[-1].number + 1 if existing else 1:04d}"
+
     def new_attempt(self) -> "Attempt":
         """Claims the next attempt number; of two processes that race, each gets its own."""
         while True:
-            existing = self.attempts
-            number = existing[-1].number + 1 if existing else 1
-            folder = self.path / "attempts" / f"{number:04d}"
+            folder = self.next_attempt
             try:
                 folder.mkdir()
             except FileExistsError:

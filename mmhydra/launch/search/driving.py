@@ -2,9 +2,7 @@
 
 import os
 import shlex
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from mmhydra.errors import ExitCode, UserError
@@ -15,16 +13,13 @@ from mmhydra.launch.search.setting import JOURNAL, read_setting, require_same
 from mmhydra.launch.search.trials import Composer
 from mmhydra.launch.sweeps.arrays import finish_arrays
 from mmhydra.launch.sweeps.freezing import kept_origin
-from mmhydra.launch.sweeps.holding import holding
+from mmhydra.launch.sweeps.holding import PATIENCE_S, holding
 from mmhydra.launch.sweeps.submitting import submit_points
 from mmhydra.paths import short
-from mmhydra.run.lease import STALE_S, HeldError
 from mmhydra.sweep.record import SweepDirectory
 from mmhydra.sweep.state.stop import read_stop
 from mmhydra.sweep.study.files import read_study
 from mmhydra.sweep.study.space import texts
-
-_RETRY_S = 5.0
 
 
 def drive_search(sweep: SweepDirectory, say: Callable[[str], None]) -> ExitCode:
@@ -37,7 +32,8 @@ def drive_search(sweep: SweepDirectory, say: Callable[[str], None]) -> ExitCode:
     search = study.search
     if search is None:
         raise UserError(f"{sweep.study} has no search any more; put it back, or type the command of the sweep again")
-    with _held(sweep, say):
+    # A job waits for the driver before it, which may have died with its node.
+    with holding(sweep, PATIENCE_S if "SLURM_JOB_ID" in os.environ else 0.0, say):
         finish_arrays(sweep)
         origin = kept_origin(sweep)
         folders = [Path(folder["snapshot"]) for folder in origin.origin.provenance["config_folders"]]
@@ -50,28 +46,6 @@ def drive_search(sweep: SweepDirectory, say: Callable[[str], None]) -> ExitCode:
         code = Driver(sweep, record, search, book, composer, runs, stop=read_stop(sweep), say=say).run()
         _conclude(sweep, book, say)
     return code
-
-
-@contextmanager
-def _held(sweep: SweepDirectory, say: Callable[[str], None]) -> Iterator[None]:
-    """Holds the sweep's lease. A job waits for that of a driver before it, which may have died with its node."""
-    deadline = time.monotonic() + (STALE_S + 2 * _RETRY_S if "SLURM_JOB_ID" in os.environ else 0.0)
-    while True:
-        held = holding(sweep)
-        try:
-            held.__enter__()
-            break
-        except UserError as error:
-            if not isinstance(error.__cause__, HeldError) and not isinstance(error, HeldError):
-                raise
-            if time.monotonic() >= deadline:
-                raise
-            say(f"waits: {str(error).splitlines()[0]}")
-            time.sleep(_RETRY_S)
-    try:
-        yield
-    finally:
-        held.__exit__(None, None, None)
 
 
 def _conclude(sweep: SweepDirectory, book: Book, say: Callable[[str], None]) -> None:
@@ -92,4 +66,5 @@ def _conclude(sweep: SweepDirectory, book: Book, say: Callable[[str], None]) -> 
         if point is not None:
             say(f"its run: {short(sweep.run(point).path)}; the same again:")
             say(f"  python -m mmhydra.train {shlex.join(point.overrides)}")
-    say(f"table: python -m mmhydra.status {sweep.name}; page: python -m mmhydra.report {sweep.name}")
+    place = shlex.quote(short(sweep.path))
+    say(f"table: python -m mmhydra.status {place}; page: python -m mmhydra.report {place}")

@@ -1,5 +1,6 @@
 """Begins the search of a study, or goes on with it."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from mmhydra.launch.sweeps.freezing import SweepOrigin, keep_origin, kept_origin
 from mmhydra.launch.sweeps.holding import holding
 from mmhydra.launch.sweeps.recording import directory_of, read_record, record_of, require_same_study
 from mmhydra.monitor.words import count
+from mmhydra.paths import short
 from mmhydra.sweep.record import SweepDirectory
 from mmhydra.sweep.study.expand import trial
 from mmhydra.sweep.study.files import Study, read_study
@@ -97,7 +99,8 @@ def _say(text: str) -> None:
 
 
 def _what_next(sweep: SweepDirectory) -> str:
-    return f"; look at it with python -m mmhydra.status {sweep.name}, end it with python -m mmhydra.cancel {sweep.name}"
+    place = shlex.quote(short(sweep.path))
+    return f"; look at it with python -m mmhydra.status {place}, end it with python -m mmhydra.cancel {place}"
 
 
 def _typed(asked: Asked, search: Search) -> tuple[str, ...]:
@@ -173,10 +176,11 @@ def _require_unchanged(sweep: SweepDirectory, study: Study, typed: Sequence[str]
     if _without_command(typed) != read_setting(sweep).typed:
         differs.append("what is typed beside it")
     if differs:
+        place = shlex.quote(short(sweep.path))
         raise UserError(
             f"the search {sweep.name} is under way, and {', '.join(sorted(differs))} of its study has changed since. "
-            f"To go on as it was: python -m mmhydra.drive {sweep.name}; for another search save the study under "
-            f"another name, or remove {sweep.path}"
+            f"To go on as it was: python -m mmhydra.drive {place}; for another search save the study under another "
+            f"name, or remove {sweep.path}"
         )
 
 

@@ -16,7 +16,7 @@ from mmhydra.monitor.words import count
 from mmhydra.paths import short
 from mmhydra.run.directory import RunDirectoryError
 from mmhydra.sweep.record import Record, RecordedPoint, SweepDirectory
-from mmhydra.sweep.state.states import ACTIVE, PointState, read_states
+from mmhydra.sweep.state.states import ACTIVE, Memory, PointState, read_states
 
 _NAMED = 3  # keys that are told
 _ABSENT = "nothing"
@@ -30,7 +30,7 @@ class Anew:
     point: Point
 
 
-def anew(sweep: SweepDirectory, before: Record | None, points: Sequence[Point]) -> list[Anew]:
+def anew(sweep: SweepDirectory, before: Record | None, points: Sequence[Point], memory: Memory) -> list[Anew]:
     """The points whose overrides are those of a recorded run that is done or under way, and which are another run."""
     if before is None:
         return []
@@ -38,7 +38,7 @@ def anew(sweep: SweepDirectory, before: Record | None, points: Sequence[Point]) 
     gone = [point for point in before.points if point.in_study and key_of(point) not in there]
     by_overrides = {_planned(point): point for point in gone}
     pairs = [(old, point) for point in points if (old := by_overrides.get(_composed(point))) is not None]
-    states = read_states(sweep, replace(before, points=tuple(old for old, _ in pairs))) if pairs else []
+    states = read_states(sweep, replace(before, points=tuple(old for old, _ in pairs)), memory) if pairs else []
     return [
         Anew(state, point)
         for state, (_, point) in zip(states, pairs, strict=True)

@@ -7,16 +7,15 @@ from rich.console import Console
 
 from mmhydra.launch.slurm import SubmissionError
 from mmhydra.launch.sweeps.freezing import kept_origin
-from mmhydra.launch.sweeps.holding import holding
+from mmhydra.launch.sweeps.holding import PATIENCE_S, holding
 from mmhydra.launch.sweeps.replaying import points_of
 from mmhydra.launch.sweeps.submitting import Work, in_study, tell_finished
-from mmhydra.run.lease import STALE_S, HeldError
+from mmhydra.run.lease import HeldError
 from mmhydra.slurm import SchedulerError
 from mmhydra.sweep.record import SweepDirectory
 from mmhydra.sweep.state.stop import met, read_stop
 
 POLL_S = 30.0
-PATIENCE_S = STALE_S + 10.0  # another command ends in a while, or died and is silent for so long
 _REFUSALS = 3
 
 

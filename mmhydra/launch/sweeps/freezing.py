@@ -17,7 +17,7 @@ from mmhydra.launch.freeze import Origin, read_origin
 from mmhydra.launch.points import Point
 from mmhydra.launch.slurm import NOT_SUBMITTED
 from mmhydra.launch.sweeps.recording import Key, key_of
-from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory
+from mmhydra.run.directory import FROZEN_CONFIG, Attempt
 from mmhydra.run.lease import HeldError, hold
 from mmhydra.run.snapshot import Snapshot, snapshot_of
 from mmhydra.sweep.record import SweepDirectory
@@ -223,9 +223,3 @@ def _is_as_new(attempt: Attempt, point: Point, origin: Mapping[str, Any]) -> boo
     for path in (attempt.status, attempt.outcome, attempt.array):  # the claim last: with it all of this comes again
         path.unlink(missing_ok=True)
     return True
-
-
-def next_attempt(run: RunDirectory) -> Path:
-    """Where the next attempt of a run would be; nothing is written."""
-    attempts = run.attempts
-    return run.path / "attempts" / f"{attempts[-1].number + 1 if attempts else 1:04d}"

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from mmhydra.errors import UserError
-from mmhydra.run.lease import HeldError, hold
+from mmhydra.run.lease import STALE_S, HeldError, hold
 from mmhydra.sweep.record import SweepDirectory
 
+PATIENCE_S = STALE_S + 10.0  # whoever has it ends in a while, or died and is silent for so long
 _RETRY_S = 5.0
 
 
@@ -26,17 +27,14 @@ def holding(
             f"the sweep can't be written to {sweep.path}: {error}; point paths.outputs (or MMHYDRA_OUTPUTS) elsewhere"
         ) from error
     deadline = time.monotonic() + patience_s
-    while True:
-        held = hold(sweep, f"the sweep {sweep.name} is being submitted")
-        try:
-            held.__enter__()
-            break
-        except HeldError as error:
-            if time.monotonic() >= deadline:
-                raise
-            say(f"waits: {error}")
-            time.sleep(_RETRY_S)
-    try:
+    with ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(hold(sweep, f"the sweep {sweep.name} is being submitted"))
+                break
+            except HeldError as error:
+                if time.monotonic() >= deadline:
+                    raise
+                say(f"waits: {error}")
+                time.sleep(_RETRY_S)
         yield
-    finally:
-        held.__exit__(None, None, None)

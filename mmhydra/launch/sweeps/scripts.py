@@ -8,7 +8,6 @@ from mmhydra.launch.points import Point
 from mmhydra.launch.sweeps.arrays import Grouping, array_script, batch_job, placeholder
 from mmhydra.launch.sweeps.compiling import name_of
 from mmhydra.launch.sweeps.due import is_slurm, without_later
-from mmhydra.launch.sweeps.freezing import next_attempt
 from mmhydra.launch.sweeps.recording import directory_of, key_of
 from mmhydra.launch.verify import refuse_points
 from mmhydra.run.provenance import read_code, store_code
@@ -28,7 +27,7 @@ def scripts_of(name: str, points: Sequence[Point]) -> list[bytes]:
     refuse_points(faults, len(points))
     sweep = directory_of(name, points)
     snapshot = store_code(read_code()[0], sweep.outputs, keep=False)
-    grouping = Grouping(lambda point: batch_job(point, next_attempt(point.run), snapshot), {})
+    grouping = Grouping(lambda point: batch_job(point, point.run.next_attempt, snapshot), {})
     print(f"code: {snapshot.path}", file=sys.stderr)
     texts: list[bytes] = []
     at_once = without_later(points)

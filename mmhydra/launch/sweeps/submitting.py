@@ -69,17 +69,18 @@ def submit_sweep(asked: Asked, study: Study | None, points: Sequence[Point]) -> 
     if any(freezes) and asked.prune:
         raise UserError("--prune cancels jobs, and dry_run=freeze leaves all that SLURM is told to you; type one")
     sweep = directory_of(asked.name, points)
+    memory = Memory()
     if not sweep.record.exists():  # so nothing of it is there yet, and a refusal leaves nothing behind
-        require_confirmed(_costs(sweep, record_of(asked, study, points, None, {}), points)[1])
+        require_confirmed(_costs(sweep, record_of(asked, study, points, None, {}), points, memory)[1])
     with holding(sweep):
         before = read_record(sweep)
         if study is not None:
             require_same_study(sweep, before, study)
-        tell_anew(console, sweep, anew(sweep, before, points), points)
+        tell_anew(console, sweep, anew(sweep, before, points, memory), points)
         tell_finished(console, sweep)
         origin = origin_of_now(sweep, points[0])
         record = record_of(asked, study, points, before, origin.code)
-        states, expected = _costs(sweep, record, points)
+        states, expected = _costs(sweep, record, points, memory)
         require_confirmed(expected)
         if study is not None:
             write_atomic(sweep.study, study.text.encode())
@@ -88,7 +89,7 @@ def submit_sweep(asked: Asked, study: Study | None, points: Sequence[Point]) -> 
         if asked.prune:
             pruned = prune(console, sweep, record)
             if pruned is not record:  # what waited for a job that is cancelled now is due again
-                record, states = pruned, read_states(sweep, pruned)
+                record, states = pruned, read_states(sweep, in_study(pruned), memory)
         else:
             tell_removed(console, record)
         stop = {} if study is None else study.stop.model_dump()
@@ -97,7 +98,7 @@ def submit_sweep(asked: Asked, study: Study | None, points: Sequence[Point]) -> 
             show_sweep(console, sweep, record, states, {}, [])
             return [ExitCode.DONE] * len(points)
         _tell_left_alone(console, sweep, states)
-        work = Work(console, sweep, record, points, origin, only_freezes=any(freezes))
+        work = Work(console, sweep, record, points, origin, only_freezes=any(freezes), memory=memory)
         done = work.all(states)
     if work.only_freezes:
         show_frozen_arrays(console, sweep, done.frozen)
@@ -135,6 +136,7 @@ class Work:
         *,
         again: bool = True,
         only_freezes: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         self.only_freezes = only_freezes
         self._console = console
@@ -145,7 +147,7 @@ class Work:
         self._again = again
         self._done = Done()
         self.tried: set[Key] = set()  # whatever became of these, they are not started again
-        self._memory = Memory()
+        self._memory = memory or Memory()
 
     def states(self) -> list[PointState]:
         """How the points are now."""
@@ -235,9 +237,11 @@ class Work:
             self._done.codes[key_of(point)] = refuse(error)
 
 
-def _costs(sweep: SweepDirectory, record: Record, points: Sequence[Point]) -> tuple[list[PointState], list[Cost]]:
+def _costs(
+    sweep: SweepDirectory, record: Record, points: Sequence[Point], memory: Memory
+) -> tuple[list[PointState], list[Cost]]:
     """How the points are, and what those may cost that this command starts or makes start."""
-    states = read_states(sweep, in_study(record))
+    states = read_states(sweep, in_study(record), memory)
     found = due(points, by_key(states))
     return states, costs(most(points, {key_of(point) for point in (*found.now, *found.later)}))
 
