@@ -10,9 +10,9 @@ from pydantic import BaseModel, ValidationError
 
 from mmhydra.config.base import sections_in
 from mmhydra.config.problems import ConfigError, Origins, Problem
+from mmhydra.config.rules.slurm_sbatch import LEGAL_OPTIONS
 from mmhydra.config.schema import RunConfig
 from mmhydra.config.secrets import find_in_values
-from mmhydra.config.slurm_rules import LEGAL_OPTIONS
 
 # Keys of the command: taken out of what Hydra composed before the config of the run is made.
 COMMAND_KEYS = ("dry_run", "confirm", "resume", "extend", "code", "sweep")

@@ -8,9 +8,9 @@ import pytest
 from mmhydra.compose import compose, known_clusters
 from mmhydra.config.facts import Facts
 from mmhydra.config.problems import ConfigError
-from mmhydra.config.rules import check
+from mmhydra.config.rules import SLURM_RULES, check
+from mmhydra.config.rules.slurm_sbatch import LEGAL_OPTIONS, SBATCH_OPTIONS
 from mmhydra.config.slurm import Slurm
-from mmhydra.config.slurm_rules import LEGAL_OPTIONS, SBATCH_OPTIONS, SLURM_RULES
 from mmhydra.config.typed import known_keys, nearest, no_such_key
 
 

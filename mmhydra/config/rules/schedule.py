@@ -1,10 +1,8 @@
-"""Rules of the `data` section: its sources, its stages, and whether there is enough of each source."""
+"""Rules of the stages of data: their shares of the sources, and their lengths."""
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 
-from mmhydra.config.budget import budgets, epochs_text
 from mmhydra.config.data import Stage
 from mmhydra.config.facts import Facts
 from mmhydra.config.problems import Problem
@@ -13,14 +11,6 @@ from mmhydra.config.stages import fixed_steps, settled_steps, stage_steps
 
 _ROUNDING = 1e-6  # shares of a stage sum to 1 but for it
 _LENGTHS = ("steps", "tokens", "fraction")
-
-
-def sources(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    """Sources are named once."""
-    names = [source.name for source in config.data.sources]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        yield Problem(("data.sources",), f"source {', '.join(twice)} is named twice; give each a name of its own")
 
 
 def shares(config: RunConfig, facts: Facts) -> Iterator[Problem]:
@@ -119,45 +109,8 @@ def _given(stage: Stage) -> str:
     return next(length for length in _LENGTHS if getattr(stage, length) is not None)
 
 
-def token_budget(config: RunConfig, facts: Facts) -> Iterator[Problem]:
-    """What the run reads of each source is there, read as often as its `max_epochs`, or that of the mix, allows."""
-    schedule = config.data.schedule
-    if settled_steps(config) is None or any(problem for problem in shares(config, facts) if not problem.is_note):
-        return
-    for index, found in enumerate(budgets(config, facts)):
-        if not found.is_exceeded:
-            continue
-        assert found.there is not None
-        assert found.limit is not None
-        assert found.epochs is not None
-        own = config.data.sources[index].max_epochs is not None
-        guard = f"data.sources.{index}.max_epochs" if own else "data.max_epochs"
-        affordable = int(config.training.num_steps * found.limit * found.there / found.needed)
-        cure = (
-            "give it more data, a smaller share in data.schedule"
-            if schedule
-            else f"type {length_of(config, affordable)}"
-        )
-        keys = ("data.schedule" if schedule else f"data.sources.{index}.weight", guard)
-        yield Problem(
-            ("training.steps", "training.tokens", *keys),
-            f"source {found.name} holds {found.there:,} tokens, {found.needed:,} are needed: "
-            f"{epochs_text(found.epochs)} epochs, at most {found.limit:g} are allowed; {cure}, or "
-            f"{guard}={_rounded_up(found.epochs):g}",
-        )
-
-
-def _rounded_up(number: float) -> float:
-    """To two digits: a limit that is typed has to let it pass."""
-    unit = 10.0 ** (math.floor(math.log10(number)) - 1)
-    return math.ceil(number / unit) * unit
-
-
 def length_of(config: RunConfig, steps: int) -> str:
     """A number of steps as the override that makes the run so long."""
     if config.training.steps is not None:
         return f"training.steps={steps}"
     return f"training.tokens={steps * config.training.tokens_per_step}"
-
-
-DATA_RULES = (sources, shares, token_budget)
