@@ -211,7 +211,7 @@ def ours(place: Place, axes: Axes) -> Arm:
 def stock(place: Place, axes: Axes) -> Arm:
     """A process of plain Hydra."""
     overrides = [f"{key}={','.join(choices)}" for key, choices in axes.items()]
-    launcher = ["hydra/launcher=no_op", f"hydra.launcher.report={place.report}"]
+    launcher = ["hydra/sweeper=basic", "hydra/launcher=no_op", f"hydra.launcher.report={place.report}"]
     timed = run_timed(
         [sys.executable, str(place.application), "-m", *launcher, *overrides], place.environment, place.folder
     )

@@ -84,7 +84,7 @@ def moment(iso: str) -> str:
 
 def count(number: int, noun: str) -> str:
     """1 node, 2 nodes."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def python_module(module: str, *arguments: str) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from mmhydra.launch.progress import show_end
 from mmhydra.launch.sweeps.arrays import placeholder
 from mmhydra.launch.sweeps.cost import Cost, lines
+from mmhydra.monitor.words import count
 from mmhydra.paths import short
 from mmhydra.sweep.record import Record, SweepDirectory
 from mmhydra.sweep.state.states import STATES, PointState
@@ -28,21 +29,25 @@ def show_sweep(
     arrays: Arrays,
     expected: Sequence[Cost],
     *,
+    num_here: int = 0,
     goes_on: bool = False,
     has_later: bool = False,
 ) -> None:
     """Shows what was submitted, how all points are, and what to type next. `arrays`: job ids and sizes by cluster.
 
-    `goes_on`: the same command would start something. `has_later`: something may start once others have ended.
+    `num_here`: how many points this command ran on this machine. `goes_on`: the same command would start something.
+    `has_later`: something may start once others have ended.
     """
     num_points = sum(point.in_study for point in record.points)
     num_submitted = sum(size for found in arrays.values() for _, size in found)
     rows = {} if record.question is None else {"question": record.question}
     rows["points"] = f"{num_points:,}: {_counts(states)}"
-    if not num_submitted:
+    if num_here:
+        rows["ran here"] = count(num_here, "point")
+    elif not num_submitted:
         rows["submitted"] = "nothing"
     for cluster, found in arrays.items():
-        ids = [f"{job_id} ({size:,} {'point' if size == 1 else 'points'})" for job_id, size in found]
+        ids = [f"{job_id} ({count(size, 'point')})" for job_id, size in found]
         more = f", and {len(ids) - _SHOWN} more" if len(ids) > _SHOWN else ""
         rows[f"arrays on {cluster}"] = ", ".join(ids[:_SHOWN]) + more
     if expected and num_submitted:
@@ -60,8 +65,7 @@ def show_sweep(
         commands["what failed goes on with"] = f"{python} -m mmhydra.train {shlex.join(record.command)}"
     if has_later:
         commands["later stages follow with"] = f"{python} -m mmhydra.drive {place}"
-    submitted = "1 point" if num_submitted == 1 else f"{num_submitted:,} points"
-    title = f"sweep {sweep.name}: {submitted} submitted" if num_submitted else f"sweep {sweep.name}"
+    title = f"sweep {sweep.name}: {count(num_submitted, 'point')} submitted" if num_submitted else f"sweep {sweep.name}"
     fits = all(len(command) <= console.width - _FRAME for command in commands.values())
     show_end(console, title, rows, commands if fits else {})
     for purpose, command in {} if fits else commands.items():  # the panel would cut them off

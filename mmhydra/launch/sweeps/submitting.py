@@ -106,7 +106,12 @@ def submit_sweep(asked: Asked, study: Study | None, points: Sequence[Point]) -> 
         now = work.states() if done.arrays or done.codes else states
         _tell_stuck(console, by_key(now), _stuck(points, by_key(now), work))
         goes_on = bool(due(points, by_key(now)).now)
-        show_sweep(console, sweep, record, now, done.arrays, expected, goes_on=goes_on, has_later=bool(done.later))
+        show_sweep(
+            *(console, sweep, record, now, done.arrays, expected),
+            num_here=len(done.codes),
+            goes_on=goes_on,
+            has_later=bool(done.later),
+        )
     return [done.codes.get(key_of(point), ExitCode.DONE) for point in points]
 
 

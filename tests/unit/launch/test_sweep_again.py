@@ -229,3 +229,17 @@ def test_a_child_with_a_dependency_of_which_any_part_will_do_comes_once_its_pare
     assert tools.num_submitted == 2
     assert "#SBATCH --dependency='afterok:7?afterok:8'\n" in (sweep.arrays[1] / "array.sh").read_text()
     assert len(newest(sweep)) == 2
+
+
+# ---------------------------------------------------------------- points of this machine
+
+
+def test_points_that_ran_here_are_told_as_such(tools, submit, monkeypatch, capsys):
+    monkeypatch.setattr("mmhydra.launch.sweeps.submitting.start", lambda request, origin: ExitCode.DONE)
+    kept = [line for line in COMMON.splitlines() if "cluster" not in line]
+    monkeypatch.setattr("sweep_place.COMMON", "\n".join([*kept, "  - cluster=local", ""]))
+    submit("axes: {optim.lr: [1e-3, 2e-3]}\n")
+    shown = capsys.readouterr().out
+    assert "ran here  2 points" in shown
+    assert "submitted  " not in shown
+    assert tools.num_submitted == 0

@@ -19,7 +19,9 @@ Make = Callable[..., FakeSweep]
 
 
 @pytest.fixture
-def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    monkeypatch.setenv("COLUMNS", "400")  # commands in one line, wherever this Python lies
+
     def told(*arguments: str, code: int = 0) -> str:
         capsys.readouterr()
         assert status.main(arguments) == code
@@ -92,8 +94,7 @@ def test_gpu_hours_and_price(make_sweep: Make, told, slurm_config) -> None:
     assert f"64.0 GPU-hours used of at most 4, {64 * price:,.0f} USD" in told("lr_ladder")
 
 
-def test_stages_that_choose_cost_what_they_can_choose(make_sweep: Make, told, monkeypatch) -> None:
-    monkeypatch.setenv("COLUMNS", "400")  # commands in one line, wherever this Python lies
+def test_stages_that_choose_cost_what_they_can_choose(make_sweep: Make, told) -> None:
     small = [point(number, stage="small", gpu_hours=1.0) for number in (1, 2, 3, 4)]
     large = [point(9 + each.number, stage="large", parent=parent(each), num_best=1, gpu_hours=100.0) for each in small]
     make_sweep(points=[*small, *large])
