@@ -62,8 +62,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All runs that fit into the time. Raises SystemExit if the first run of the trainer fails."""
     began, rehearse = time.monotonic(), arguments.rehearse
     file = Path(arguments.json) if arguments.json else None
-    results = json.loads(file.read_text()) if file and file.exists() else {"runs": [], "failed": []}
-    results["left_out"] = []
+    results = json.loads(file.read_text()) if file and file.exists() else {"runs": []}
+    results |= {"left_out": [], "failed": []}  # of this call: what failed before is tried again
 
     def run(name: str, order: dict[str, Any]) -> dict[str, Any] | None:
         left_s = arguments.seconds - (time.monotonic() - began)
@@ -83,6 +83,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             found = run(name, {"kind": name, "rehearse": rehearse})
             results.update({name: found} if found else {})
 
+    def run_parts() -> None:
+        run_part("products")
+        run_part("attention")
+
     done = [run["case"] for run in results["runs"]]
     for number, case in enumerate(cases(rehearse)[: arguments.first]):
         if asdict(case) in done:
@@ -95,11 +99,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
                 progress(f"    {found['step_s'] * 1e3:.1f} ms a step, peak {found['peak_bytes'] / GIB:.2f} GiB")
             elif not results["runs"]:
                 raise SystemExit("the first run fails, so nothing is measured")
-        if number == 3:
-            run_part("products")
-            run_part("attention")
+        if number == 3:  # short, and not to be left out because the time ends
+            run_parts()
         if file:  # what is there counts, whatever comes after
             file.write_text(json.dumps(results, indent=1))
+    run_parts()  # if there were fewer cases, or one of them has failed
+    if file:
+        file.write_text(json.dumps(results, indent=1))
     return results
 
 

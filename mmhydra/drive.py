@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 
-from mmhydra import startup  # noqa: F401  (first: it makes the imports below cheaper)
+from mmhydra import startup  # first: it makes the imports below cheaper
 from mmhydra.errors import ExitCode, UserError, refuse
 from mmhydra.launch.search.driving import drive_search
 from mmhydra.launch.search.setting import use_frozen_code
@@ -23,15 +23,19 @@ from mmhydra.sweep.find import find_sweep
 from mmhydra.sweep.record import SweepDirectory
 
 
-class TimeIsUp(Exception):
+class TimeIsUp(BaseException):
     """SLURM says that the allocation is about to end."""
+
+    # No Exception: it comes out of whatever runs when the signal arrives, and code that guards itself against a trial
+    # that can't be composed would swallow it. The job would then not be started again.
 
 
 @ends_quietly
 def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 0 at the end of the sweep, 1 if no trial came to its end or it was interrupted, 2 if it can't be driven.
 
-    In a SLURM job 75 when its time is up: the job is to be started again.
+    1 too where a file can't be read or written, as on a full disk. In a SLURM job 75 when its time is up: the job is to
+    be started again.
     """
     parser = argparse.ArgumentParser(prog="python -m mmhydra.drive", description=__doc__)
     parser.add_argument("sweep", metavar="SWEEP", help="the name of a sweep, or any path in one")
@@ -40,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sweep = find_sweep(options.sweep)
         _heed_signals()
         use_frozen_code(sweep, kept_origin(sweep), [str(sweep.path)])
+        startup.finished()
         return drive_search(sweep, say) if sweep.is_search else _drive_stages(sweep)
     except UserError as error:
         return refuse(error)
@@ -47,9 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say("the time of this job is up; runs that are under way go on, and so does the next driver")
         return ExitCode.PREEMPTED
     except KeyboardInterrupt:
+        place = shlex.quote(options.sweep)
         print(
             "interrupted; runs that are under way go on. To go on with the sweep type\n"
-            f"  python -m mmhydra.drive {options.sweep}\nto end its runs\n  python -m mmhydra.cancel {options.sweep}",
+            f"  python -m mmhydra.drive {place}\nto end its runs\n  python -m mmhydra.cancel {place}",
+            file=sys.stderr,
+        )
+        return ExitCode.FAILED
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # Fails again where it was a line that standard output did not take: `ends_quietly` tells that.
+        say("this driver ends; runs that are under way go on")
+        print(
+            f"error: {error}\nonce that is mended, go on with the sweep: type\n"
+            f"  python -m mmhydra.drive {shlex.quote(options.sweep)}",
             file=sys.stderr,
         )
         return ExitCode.FAILED

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import hydra
 from omegaconf import DictConfig
 
-from mmhydra import paths
+from mmhydra import paths, startup
 from mmhydra.compose import (
     CONFIG_NAME,
     VERSION_BASE,
@@ -127,6 +127,7 @@ def _run_sweep(asked: Asked, handle: Handle) -> Sequence[ExitCode]:
         return [ExitCode.DONE] * len(points)
     from mmhydra.launch.sweeps.submitting import submit_sweep  # numpy and submitit, as above
 
+    startup.finished()
     return submit_sweep(asked, study, starting)
 
 
@@ -151,7 +152,7 @@ def run_hydra(arguments: Arguments, handle: Handle) -> list[ExitCode]:
         if arguments.is_sweep:
             is_basic = _is_basic(parsed)
             parsed = _in_one_batch(parsed) if is_basic else parsed
-            _require_own_sweeper(parsed)
+            _require_own_sweeper(parsed, prunes=arguments.prune)
         texts = parsed.texts
     application = _Application(parsed, arguments, handle)
     main = hydra.main(version_base=VERSION_BASE, config_path=str(paths.config_dir()), config_name=CONFIG_NAME)
@@ -185,11 +186,15 @@ def _is_basic(parsed: Parsed) -> bool:
     return False
 
 
-def _require_own_sweeper(parsed: Parsed) -> None:
-    """Raises UserError for a study beside a sweeper that knows none."""
+def _require_own_sweeper(parsed: Parsed, *, prunes: bool) -> None:
+    """Raises UserError for a study, or for pruning, beside a sweeper that knows none."""
     chosen = _sweepers(parsed)
-    if chosen not in ([], [_OURS]) and any(override.key_or_group == _STUDY for override in parsed.overrides):
+    if chosen in ([], [_OURS]):
+        return
+    if any(override.key_or_group == _STUDY for override in parsed.overrides):
         raise UserError(f"hydra/sweeper={chosen[0]} knows no studies; leave it out beside {_STUDY}=")
+    if prunes:
+        raise UserError(f"hydra/sweeper={chosen[0]} keeps no record of its points; leave it out beside --prune")
 
 
 def _sweepers(parsed: Parsed) -> list[Any]:

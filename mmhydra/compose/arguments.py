@@ -59,8 +59,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         raise UserError(
             f"{' '.join(refused)}: the root of a run is conf/config.yaml; give your own groups with --config-dir FOLDER"
         )
-    if found.prune and not (found.multirun and any(text.startswith("sweep=") for text in found.overrides)):
-        raise UserError(f"{_PRUNE} cancels jobs of points that a study has not any more; type -m sweep=NAME beside it")
+    if found.prune and not found.multirun:
+        raise UserError(f"{_PRUNE} cancels jobs of points that a sweep has not any more; type -m beside it")
     folders = (Path(found.config_dir),) if found.config_dir is not None else ()
     return Arguments(found.overrides, folders, _flags(found), found.prune)
 

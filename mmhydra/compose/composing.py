@@ -123,11 +123,18 @@ def _require_hydra_as_shipped(
     left_out = (*_OF_COMPOSING, "sweeper") if chosen else _OF_COMPOSING
     found = dict(difference for tree in trees for difference in _differences(shipped, _of_hydra(tree), left_out))
     problems = [
-        Problem((key,), f"{told}, but mmhydra makes the folders and starts the runs; remove it")
+        Problem((key,), f"{told}, but mmhydra makes the folders and starts the runs; {_cure(key)}")
         for key, told in found.items()
     ]
     if problems:
         raise ConfigError(problems, origins)
+
+
+def _cure(key: str) -> str:
+    """What to do with a setting of Hydra in a file."""
+    if key.startswith("hydra.sweeper.params"):
+        return "to sweep from a file write a study, FOLDER/sweeps/NAME.yaml, and type -m sweep=NAME"
+    return "remove it"
 
 
 @cache

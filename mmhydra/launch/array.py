@@ -33,7 +33,6 @@ from mmhydra.launch.slurm import (
     REFUSALS,
     SubmissionError,
     as_configured,
-    batch_job,
     executor_of,
     script_of,
     what_sbatch_said,
@@ -43,8 +42,9 @@ from mmhydra.run.directory import Attempt, RunDirectory
 from mmhydra.run.lease import HeldError
 from mmhydra.run.outcome import conclude
 from mmhydra.slurm.scheduler import Scheduler, SchedulerError
+from mmhydra.sweep.record import ARRAY_RECORD, ARRAY_SCRIPT
 
-RECORD, TASKS, SCRIPT = "array.json", "tasks.tsv", "array.sh"
+TASKS = "tasks.tsv"
 _VERSION = 1
 _WRITERS = 16
 _JOB_LIMIT = re.compile(r"SubmitJobs?\w*Limit|job submit limit", re.IGNORECASE)  # of an account, or of its QOS
@@ -113,22 +113,11 @@ class ArrayJob:
         )
 
 
-@dataclass(frozen=True)
-class ArrayLimits:
-    """What arrays of a cluster may be: task ids from 0 to `max_array_size` - 1, so many at once (None: all)."""
-
-    max_array_size: int
-    parallelism: int | None
-
-
-def array_limits(config: RunConfig) -> ArrayLimits:
-    """The limits of a config's cluster, as it says or else as SLURM says. Raises SchedulerError if neither does."""
+def max_array_size(config: RunConfig) -> int:
+    """Task ids of an array are below it: what the config's cluster says, or else SLURM. SchedulerError if neither."""
     slurm = config.cluster.slurm
     assert slurm is not None
-    size = slurm.max_array_size
-    if size is None:
-        size = Scheduler(None if slurm.slurm_conf is None else Path(slurm.slurm_conf)).max_array_size()
-    return ArrayLimits(size, slurm.array_parallelism)
+    return Scheduler(slurm.slurm_conf).max_array_size() if slurm.max_array_size is None else slurm.max_array_size
 
 
 def resource_class(job: BatchJob) -> str:
@@ -140,10 +129,11 @@ def resource_class(job: BatchJob) -> str:
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def write_array(array: ArrayJob) -> None:
+def write_array(array: ArrayJob, *, by_hand: bool = False) -> None:
     """Claims the attempts and writes all that sbatch and the tasks need, in place of what is there of an earlier try.
 
-    Raises ArrayError, and SubmissionError for an attempt that another array has: this one is then given up.
+    `by_hand` notes that a person is to submit it. Raises ArrayError, and SubmissionError for an attempt that another
+    array has: this one is then given up.
     """
     first = array.jobs[0]
     rows = []
@@ -164,6 +154,7 @@ def write_array(array: ArrayJob) -> None:
         "cluster": first.config.cluster.name,
         "slurm_conf": first.slurm.slurm_conf,
         "dependency": array.dependency,
+        "by_hand": by_hand,
         "written": datetime.now(UTC).isoformat(),
         "tasks": tasks,
     }
@@ -172,8 +163,8 @@ def write_array(array: ArrayJob) -> None:
         _claim_attempts(array)
         write_atomic(array.folder / TASKS, "".join(f"{row}\n" for row in rows).encode())
         DelayedSubmission(Bridge(None)).dump(array.folder / BRIDGE)
-        write_atomic(array.folder / SCRIPT, f"{script_of(executor_of_array(array)).rstrip()}\n".encode())
-        write_json(array.folder / RECORD, document)  # last: from here on sbatch may be called
+        write_atomic(array.folder / ARRAY_SCRIPT, f"{script_of(executor_of_array(array)).rstrip()}\n".encode())
+        write_json(array.folder / ARRAY_RECORD, document)  # last: from here on sbatch may be called
     except OSError as error:
         raise ArrayError(f"the array can't be written to {array.folder}: {error}") from error
 
@@ -186,7 +177,7 @@ def submit_array(array: ArrayJob) -> str:
     """
     state = array_state(array.folder)
     if state == "submitted":
-        return str(read_object(array.folder / RECORD)["job_id"])
+        return str(_read(array.folder)["job_id"])
     if _is_given_up(array.folder):
         raise _given_up(array.folder)
     if state != "submitting":
@@ -208,10 +199,11 @@ def submit_array(array: ArrayJob) -> str:
 def adopt_array(folder: Path) -> str | None:
     """The job of an array whose submitter was killed; what that one left undone is done.
 
-    None if SLURM has no such job. Where `array_state` is `submitting`, `submit_array(read_array(folder))` then submits
-    it again, or `drop_array` gives it up. Raises SchedulerError if SLURM can't be asked.
+    None if SLURM has no such job. Where `array_state` is `submitting`, `submit_array` then submits it again, or
+    `drop_array` gives it up. Raises SchedulerError if SLURM can't be asked, and ArrayError for a record that can't be
+    read.
     """
-    document = read_object(folder / RECORD)
+    document = _read(folder)
     if document.get("state") == "submitted":
         return str(document["job_id"])
     if document.get("state") != "submitting":
@@ -223,14 +215,15 @@ def adopt_array(folder: Path) -> str | None:
 def drop_array(folder: Path) -> str | None:
     """Gives up an array that SLURM does not know, or got no word of: should it turn up, none of its tasks runs.
 
-    Other arrays may have its attempts then. Returns the job all the same if a task of it was quicker. Raises OSError.
+    Other arrays may have its attempts then. Returns the job all the same if a task of it was quicker. Raises OSError,
+    and ArrayError for a record that can't be read.
     """
-    document = read_object(folder / RECORD)
-    if array_state(folder) in ("empty", "submitting"):
+    document = _read(folder)
+    if _state(document) in ("empty", "submitting"):
         owner = claim(folder / CLAIMED, _NOBODY)
         if owner != _NOBODY:
             return _settle(folder, [owner])
-        write_json(folder / RECORD, {**document, "state": "dropped"})
+        write_json(folder / ARRAY_RECORD, {**document, "state": "dropped"})
     return None
 
 
@@ -255,25 +248,32 @@ def is_free_again(attempt: Attempt) -> bool:
 
 
 def array_state(folder: Path) -> ArrayState:
-    """How far an array has come."""
-    said = read_object(folder / RECORD).get("state")
+    """How far an array has come. Raises ArrayError for a record that can't be read: `empty` would give it up."""
+    return _state(_read(folder))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The record of an array; empty if there is none yet. Raises ArrayError."""
+    path = folder / ARRAY_RECORD
+    try:
+        document = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise ArrayError(
+            f"{path} can't be read ({error}), so nobody knows whether SLURM has its tasks; mend it, or once "
+            f"`squeue --name` shows none of them, remove {folder}"
+        ) from error
+    return document if isinstance(document, dict) else {}
+
+
+def _state(document: dict[str, Any]) -> ArrayState:
+    said = document.get("state")
     state: ArrayState
     for state in get_args(ArrayState):
         if said == state:
             return state
     return "empty"
-
-
-def read_array(folder: Path) -> ArrayJob:
-    """An array that was written, from its attempts. Raises UserError if it or one of them can't be read."""
-    document = read_object(folder / RECORD)
-    try:
-        tasks = [(int(task["index"]), Attempt(Path(task["attempt"]))) for task in document["tasks"]]
-        name, dependency = str(document["name"]), document["dependency"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ArrayError(f"{folder / RECORD} can't be read ({error!r}); type the command of the sweep again") from error
-    jobs = tuple(batch_job(attempt, attempt.read_frozen()[0]) for _, attempt in tasks)
-    return ArrayJob(folder, name, jobs, tuple(index for index, _ in tasks), dependency)
 
 
 def executor_of_array(array: ArrayJob) -> SlurmExecutor:
@@ -297,7 +297,7 @@ def _refusal(array: ArrayJob, told: str) -> str:
 
 def _taken_all_the_same(array: ArrayJob, told: str, error: Exception) -> list[str]:
     """The jobs of an array that sbatch says it could not submit: a slow controller may have taken it."""
-    document = read_object(array.folder / RECORD)
+    document = _read(array.folder)
     try:
         job_ids = _known(array.folder, document) or _named(document)
     except SchedulerError as unasked:
@@ -312,7 +312,7 @@ def _taken_all_the_same(array: ArrayJob, told: str, error: Exception) -> list[st
         return [owner]
     for job in array.jobs:
         conclude(Attempt(job.attempt_path), ExitCode.CONFIG, told, requeue=False, reason=NOT_SUBMITTED)
-    write_json(array.folder / RECORD, {**document, "state": "refused", "message": told})
+    write_json(array.folder / ARRAY_RECORD, {**document, "state": "refused", "message": told})
     raise SubmissionError(told) from error
 
 
@@ -358,24 +358,23 @@ def _named(document: dict[str, Any]) -> list[str]:
 
 
 def _scheduler(document: dict[str, Any]) -> Scheduler:
-    conf = document.get("slurm_conf")
-    return Scheduler(None if conf is None else Path(conf))
+    return Scheduler(document.get("slurm_conf"))
 
 
 def _settle(folder: Path, job_ids: Sequence[str]) -> str | None:
     """Decides which of several jobs has the array's runs, and writes that down; None if the array was given up."""
-    document = read_object(folder / RECORD)
+    document = _read(folder)
     owner = claim(folder / CLAIMED, job_ids[0])
     for job_id in job_ids:
         if job_id != owner:
             with suppress(SchedulerError):  # its tasks end by themselves
                 _scheduler(document).cancel(job_id)
     if owner == _NOBODY:
-        write_json(folder / RECORD, {**document, "state": "dropped"})
+        write_json(folder / ARRAY_RECORD, {**document, "state": "dropped"})
         return None
     if document.get("job_id") != owner:
         document |= {"job_id": owner, "submitted": datetime.now(UTC).isoformat()}
-        write_json(folder / RECORD, document)
+        write_json(folder / ARRAY_RECORD, document)
 
     def note(task: dict[str, Any]) -> None:
         attempt, task_id = Attempt(Path(task["attempt"])), f"{owner}_{task['index']}"
@@ -384,12 +383,12 @@ def _settle(folder: Path, job_ids: Sequence[str]) -> str | None:
                 "job_id": task_id,
                 "cluster": document["cluster"],
                 "submitted": document["submitted"],
-                "script": str(folder / SCRIPT),
+                "script": str(folder / ARRAY_SCRIPT),
                 "output": str(folder),
             }
             write_json(attempt.submitted, submitted)
 
     with ThreadPoolExecutor(_WRITERS) as writers:  # each waits for its disk
         list(writers.map(note, document["tasks"]))
-    write_json(folder / RECORD, {**document, "state": "submitted"})
+    write_json(folder / ARRAY_RECORD, {**document, "state": "submitted"})
     return owner

@@ -29,10 +29,8 @@ _UNSET = (
     "MASTER_PORT",
     "PYTHONSTARTUP",
 )
-_IMPORT_IMAGE_S = 1200  # the same, with an image of many GB
 _PREFLIGHT_START_S = 60  # beside its own limit: srun, and Python from a file server
-
-
+_IMPORT_IMAGE_S = 1200  # the same, with an image of many GB
 BRIDGE = "bridge.pkl"  # what a task runs; submitit's own copies are named after the jobs that it submitted
 
 

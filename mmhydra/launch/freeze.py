@@ -60,11 +60,8 @@ def _ended_well(run: RunDirectory) -> bool:
     return status is not None and status.state == "done"
 
 
-def plan(request: Request, on_progress: Callable[[str], None], parent: RunConfig | None = None) -> Plan:
-    """Finds or builds the data and names the run; `parent` as in `name_run`.
-
-    Raises UserError for data or weights that do not fit.
-    """
+def plan(request: Request, on_progress: Callable[[str], None]) -> Plan:
+    """Finds or builds the data and names the run. Raises UserError for data or weights that do not fit."""
     config = request.config
     manifests = prepare(
         *(config.data, config.tokens, Path(config.paths.data), on_progress),
@@ -74,7 +71,7 @@ def plan(request: Request, on_progress: Callable[[str], None], parent: RunConfig
     )
     if request.run is not None:
         return Plan(request, manifests, _resumed(request.run, config, manifests), request.run)
-    identity = name_run(config, manifests, parent=parent)
+    identity = name_run(config, manifests)
     return Plan(request, manifests, identity, run_directory(config, identity))
 
 

@@ -38,7 +38,7 @@ class Point:
 
     `identity` is None while datasets that it needs are not at hand (`missing`). Points of the same `key` are one run:
     its folder, its name, and what makes its numbers as far as that is known. `planned` is what it was before it was
-    composed, and `parent` the point of an earlier stage that it comes after.
+    composed, and `parent` the point of an earlier stage that it comes after; `more_parents` as in `Planned`.
     """
 
     request: Request
@@ -49,6 +49,12 @@ class Point:
     key: tuple[str, str, str]
     planned: Planned = field(default_factory=lambda: Planned(()))
     parent: "Point | None" = None
+    more_parents: tuple["Point", ...] = ()
+
+    @property
+    def parents(self) -> tuple["Point", ...]:
+        """All points whose child it is."""
+        return (*(() if self.parent is None else (self.parent,)), *self.more_parents)
 
     @property
     def config(self) -> RunConfig:

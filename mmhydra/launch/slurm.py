@@ -17,7 +17,7 @@ from mmhydra.compose import Request
 from mmhydra.config.frozen import config_sha256, to_yaml
 from mmhydra.config.schema import RunConfig
 from mmhydra.errors import ExitCode, UserError
-from mmhydra.files import write_atomic, write_json
+from mmhydra.files import read_object, write_atomic, write_json
 from mmhydra.job.bridge import Bridge
 from mmhydra.launch.batch import BRIDGE, BatchJob, Subject
 from mmhydra.launch.naming import name_or_reason
@@ -35,6 +35,11 @@ NOT_SUBMITTED = "it was not submitted"  # the reason in the outcome of an attemp
 
 class SubmissionError(UserError):
     """sbatch did not take the job."""
+
+
+def was_refused(attempt: Attempt) -> bool:
+    """Whether sbatch did not take it: it never began, whatever else is said of it."""
+    return read_object(attempt.outcome).get("reason") == NOT_SUBMITTED
 
 
 class _Executor(SlurmExecutor):
@@ -109,9 +114,8 @@ def require_no_job(run: RunDirectory) -> None:
         slurm = attempt.read_frozen()[0].cluster.slurm
     except UserError:  # an attempt that was edited: the next one is frozen anew
         slurm = None
-    conf = Path(slurm.slurm_conf) if slurm is not None and slurm.slurm_conf is not None else None
     try:
-        state = Scheduler(conf).state(job_id)
+        state = Scheduler(slurm.slurm_conf if slurm is not None else None).state(job_id)
     except SchedulerError as error:
         if ended_for_good(run.attempts[-1]):
             return  # it ended, and what it said last is not that it runs again

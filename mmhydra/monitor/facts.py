@@ -4,8 +4,6 @@ import itertools
 import statistics
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from mmhydra.checkpoint.stamp import stamped_steps
@@ -14,7 +12,7 @@ from mmhydra.errors import ExitCode, UserError
 from mmhydra.files import read_object
 from mmhydra.monitor.history import Past, read_past
 from mmhydra.monitor.holder import Holder, read_holder
-from mmhydra.monitor.reading import newest_records, now_of, number, text, written_at
+from mmhydra.monitor.reading import newest_records, now_of, number, seconds, text, written_at
 from mmhydra.monitor.verdict import job_state, local_state, unasked_state
 from mmhydra.monitor.words import duration
 from mmhydra.paths import short
@@ -138,7 +136,7 @@ def scheduler_of(config: RunConfig | None, timeout_s: float = 10.0) -> Scheduler
     """The SLURM that the run was submitted to."""
     slurm = config.cluster.slurm if config is not None else None
     conf = slurm.slurm_conf if slurm is not None else None
-    return Scheduler(None if conf is None else Path(conf), timeout_s)
+    return Scheduler(conf, timeout_s)
 
 
 def read_facts(run: RunDirectory, ask: Asker) -> Facts:
@@ -214,7 +212,7 @@ def _pause(newest: Past | None, folder: Attempt | None, now: float) -> float | N
 def _tolerable(newest: Past) -> float:
     """The longest usual silence: records come once in `log_interval` steps."""
     records = newest.trained()[-50:]
-    times = [moment for record in records if (moment := _seconds(record.get("timestamp"))) is not None]
+    times = [moment for record in records if (moment := seconds(record.get("timestamp"))) is not None]
     gaps = [after - before for before, after in itertools.pairwise(times)]
     usual = statistics.median(gaps) if gaps else number(records[-1].get("step_time_s")) if records else None
     return max(STALL_S, STALL_PAUSES * (usual or 0.0)) if records else 10 * STALL_S  # compiling takes minutes
@@ -223,7 +221,7 @@ def _tolerable(newest: Past) -> float:
 def _waits(attempts: list[Past], folders: list[Attempt], now: float) -> float | None:
     newest, folder = attempts[-1], folders[-1]
     if newest.began is None:
-        since = _seconds(newest.submitted)
+        since = seconds(newest.submitted)
     else:
         since = written_at(folder.outcome) or written_at(folder.status)
     return None if since is None else max(0.0, now - since)
@@ -277,11 +275,3 @@ def _preflight(folder: Attempt | None) -> dict[str, list[str]]:
             bad = [f"{row.get('name')}: {row.get('message')}" for row in rows if row.get("ok") is False]
             failed[text(report.get("node")) or path.stem] = bad or ["it failed and does not say why"]
     return failed
-
-
-def _seconds(iso: Any) -> float | None:
-    try:
-        moment = datetime.fromisoformat(iso)
-    except (TypeError, ValueError):
-        return None
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()

@@ -31,11 +31,6 @@ class Past:
     status_written: float | None = None
 
     @property
-    def is_submitted(self) -> bool:
-        """Whether it is SLURM's."""
-        return self.job_id is not None
-
-    @property
     def is_over(self) -> bool:
         """Whether somebody wrote down how it ended."""
         return bool(self.outcome) or (self.status is not None and self.status.state != "running")

@@ -6,6 +6,7 @@ import time
 
 from rich.live import Live
 
+from mmhydra import startup
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.monitor.document import document
 from mmhydra.monitor.facts import Asker, Facts, read_facts
@@ -30,6 +31,7 @@ def show(run: RunDirectory, *, as_json: bool) -> int:
 def watch(run: RunDirectory) -> int:
     """Shows the page anew until the run ends, or until Ctrl-C, which ends nothing but this."""
     ask, screen = Asker(ASK_S, _WATCH_TIMEOUT_S), console()
+    startup.finished()  # it may look for days
     try:
         facts = _read(run, ask)
         with Live(page(facts), console=screen, auto_refresh=False) as live:

@@ -1,5 +1,6 @@
 """Numbers and SLURM's words as a person reads them."""
 
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -87,6 +88,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def count_are(number: int, noun: str) -> str:
+    """1 node is, 2 nodes are."""
+    return f"{count(number, noun)} {'is' if number == 1 else 'are'}"
+
+
 def python_module(module: str, *arguments: str) -> str:
-    """A command of this package as one would type it here."""
-    return " ".join([short(Path(sys.executable)), "-m", f"mmhydra.{module}", *arguments])
+    """A command of this package as one would type it here; the arguments are quoted already where they need it."""
+    return " ".join([shlex.quote(short(Path(sys.executable))), "-m", f"mmhydra.{module}", *arguments])

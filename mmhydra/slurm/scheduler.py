@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -12,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from mmhydra.errors import UserError
-from mmhydra.hostlist import expand, ranges
+from mmhydra.hostlist import ranges
 from mmhydra.slurm.answers import (
     BULK_COLUMNS,
     MISSING,
@@ -51,19 +50,12 @@ class Scheduler:
     A job id is a number, or `123_4` for the fourth task of an array.
     """
 
-    def __init__(self, slurm_conf: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, slurm_conf: str | Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self._timeout_s = timeout_s
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_FORMATS)}
         self._environment = {**environment, "LC_ALL": "C", "SLURM_BITSTR_LEN": "0"}  # 0: no list of tasks is cut
         if slurm_conf is not None:
             self._environment["SLURM_CONF"] = str(slurm_conf)
-
-    @property
-    def is_available(self) -> bool:
-        """Whether this host has a tool that knows jobs."""
-        return any(shutil.which(tool) for tool in ("squeue", "scontrol", "sacct"))
-
-    expand = staticmethod(expand)
 
     def state(self, job_id: str) -> JobState | None:
         """The job, or None if the scheduler does not know it (any more).

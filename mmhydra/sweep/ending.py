@@ -12,10 +12,10 @@ from mmhydra.monitor.reading import now_of, text
 from mmhydra.monitor.words import count, python_module
 from mmhydra.paths import short
 from mmhydra.slurm import Scheduler, SchedulerError
-from mmhydra.sweep.record import RECORD, Record, RecordError, SweepDirectory
+from mmhydra.sweep.record import ARRAY_RECORD, DRIVER, Record, RecordError, SweepDirectory
 from mmhydra.sweep.state.asking import Answer, scheduler
 from mmhydra.sweep.state.best import run_of
-from mmhydra.sweep.state.states import ARRAY, DRIVER, Memory, PointState, read_states
+from mmhydra.sweep.state.states import Memory, PointState, counts_in_words, read_states
 
 _MOST_TOLD = 5  # local processes by name
 
@@ -79,8 +79,10 @@ def _driver(sweep: SweepDirectory, slurms: _Slurms) -> Iterator[str]:
 def _arrays(sweep: SweepDirectory, slurms: _Slurms) -> Iterator[str]:
     """Arrays that SLURM took and nobody noted. What they turn out to be later, the next submission finds."""
     for folder in sweep.arrays:
-        document = read_object(folder / ARRAY)
+        document = read_object(folder / ARRAY_RECORD)
         conf = text(document.get("slurm_conf"))
+        if conf in slurms.silent:
+            continue
         with slurms.noting(conf):
             slurm = scheduler(conf)
             states = slurm.states(jobs) if (jobs := _by_name(slurm, document)) else {}
@@ -121,10 +123,8 @@ def _points(sweep: SweepDirectory, record: Record, slurms: _Slurms, *, ended: bo
         if conf in slurms.silent:
             continue
         cancelled += those
-        kinds = {state: sum(each.state == state for each in those) for state in dict.fromkeys(e.state for e in those)}
-        told = ", ".join(f"{many:,} {state}" for state, many in kinds.items())
         yield (
-            f"{count(len(those), 'job')} being cancelled; they were {told}"
+            f"{count(len(those), 'job')} being cancelled; they were {counts_in_words(those)}"
             if len(those) > 1
             else (f"job {those[0].job_id} is being cancelled; it was {those[0].state}")
         )
@@ -141,10 +141,7 @@ def _points(sweep: SweepDirectory, record: Record, slurms: _Slurms, *, ended: bo
 def _shared(sweep: SweepDirectory, cancelled: Sequence[PointState]) -> Iterator[str]:
     """Other sweeps that have the same runs: whoever looks after them should know why these ended."""
     ours = {run_of(each.point) for each in cancelled}
-    for record in sorted(sweep.path.parent.glob(f"*/{RECORD}")) if ours else ():
-        other = SweepDirectory(record.parent)
-        if other.name == sweep.name:
-            continue
+    for other in sweep.others() if ours else ():
         with suppress(RecordError):  # one that can't be read has no say in what ends here
             shared = ours & {run_of(point) for point in other.read().points if point.in_study}
             if shared:
@@ -160,9 +157,10 @@ def _local(sweep: SweepDirectory, points: list[PointState]) -> Iterator[str]:
     for each in points[:_MOST_TOLD]:
         run = sweep.run(each.point)
         holder = read_holder(run, now_of(run.path))
-        yield _kill(holder) if holder is not None else f"touch {short(run.trigger('stop'))}"
+        yield _kill(holder) if holder is not None else f"touch {shlex.quote(short(run.trigger('stop')))}"
     if len(points) > _MOST_TOLD:
-        yield f"and {len(points) - _MOST_TOLD:,} more: python -m mmhydra.status {short(sweep.path)} --state running"
+        shown = python_module("status", shlex.quote(short(sweep.path)), "--state", "running")
+        yield f"and {len(points) - _MOST_TOLD:,} more: {shown}"
 
 
 def _kill(holder: Holder) -> str:

@@ -8,8 +8,9 @@ from mmhydra import paths
 from mmhydra.errors import UserError
 from mmhydra.files import read_object
 from mmhydra.monitor.find import NotFoundError, find
+from mmhydra.monitor.reading import written_at
 from mmhydra.run.directory import IDENTITY, RunDirectory
-from mmhydra.sweep.record import FOLDER, RECORD, SweepDirectory, sweep_directory
+from mmhydra.sweep.record import ARRAY_RECORD, ARRAYS, FOLDER, RECORD, SweepDirectory, sweep_directory
 
 _ARRAY_ID = re.compile(r"\d+")
 _NAME = re.compile(r"[^/\\]+")
@@ -42,8 +43,9 @@ def find_sweep(wanted: str) -> SweepDirectory:
 
 def known_sweeps() -> list[str]:
     """Names of all sweeps, the one whose record changed last first."""
-    records = [(path.stat().st_mtime, path.parent.name) for path in (outputs() / FOLDER).glob(f"*/{RECORD}")]
-    return [name for _, name in sorted(records, reverse=True)]
+    records = [(written_at(path), path.parent.name) for path in (outputs() / FOLDER).glob(f"*/{RECORD}")]
+    # One without a time was removed since it was listed.
+    return [name for _, name in sorted(((at, name) for at, name in records if at is not None), reverse=True)]
 
 
 def outputs() -> Path:
@@ -65,7 +67,7 @@ def _sweep(wanted: str) -> SweepDirectory | None:
     except (OSError, ValueError):  # too long, not readable, or no path at all
         return None
     if _ARRAY_ID.fullmatch(wanted):  # the id of an array, whose tasks are runs
-        for record in (outputs() / FOLDER).glob("*/arrays/*/array.json"):
+        for record in (outputs() / FOLDER).glob(f"*/{ARRAYS}/*/{ARRAY_RECORD}"):
             if str(read_object(record).get("job_id")) == wanted:
                 return SweepDirectory(record.parent.parent.parent)
     return None

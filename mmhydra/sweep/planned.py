@@ -22,7 +22,8 @@ class Planned:
 
     `label` is what tells the point from the others: axes and their values, as they are typed. `num_best` is set where
     the stage goes on only with so many of the best points of the stage before: all its points are composed and checked
-    beforehand, those with the best parents are run once all parents have ended.
+    beforehand, those with the best parents are run once all parents have ended. `more_parents` are then the places of
+    further points of which this would be the same child: it is run if any of its parents is among the best.
     """
 
     overrides: tuple[str, ...]
@@ -30,3 +31,4 @@ class Planned:
     stage: str | None = None
     parent: Parent | None = None
     num_best: int | None = None
+    more_parents: tuple[int, ...] = ()

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,10 @@ from mmhydra.sweep.planned import Start
 RECORD = "sweep.json"
 FOLDER = "sweeps"  # below outputs/
 SETTING = "setting.json"  # in the folder of a search, written by `mmhydra.launch.search` as it begins
+DRIVER = "driver.json"  # in the folder of a search whose driver runs as a job, written by `mmhydra.launch.search`
+ARRAYS = "arrays"  # in the folder of a sweep
+ARRAY_RECORD = "array.json"  # in the folder of an array, written by `mmhydra.launch.array`
+ARRAY_SCRIPT = "array.sh"  # beside it, for sbatch
 _VERSION = 1
 CURE = (
     "read it with the mmhydra that wrote it, or move the file away and type the command of the sweep again: runs that "
@@ -47,7 +51,8 @@ class RecordedPoint:
     """One run of a sweep, by name.
 
     `number` counts from 1 and is kept when the study changes. `in_study` is False for a point that an earlier command
-    submitted and the study has not any more. `gpu_hours` is None where the cluster has no time limit.
+    submitted and the study has not any more. `gpu_hours` is None where the cluster has no time limit. `more_parents`
+    are names and ids of further runs whose child it is too, where its stage takes the best (`num_best`).
     """
 
     __pydantic_config__ = _STRICT
@@ -64,6 +69,7 @@ class RecordedPoint:
     stage: str | None = None
     parent: RecordedParent | None = None
     num_best: int | None = None
+    more_parents: tuple[tuple[str, str], ...] = ()
     in_study: bool = True
 
 
@@ -145,17 +151,23 @@ class SweepDirectory:
     @property
     def arrays(self) -> list[Path]:
         """Folders of job arrays, oldest first."""
-        folder = self.path / "arrays"
+        folder = self.path / ARRAYS
         if not folder.is_dir():
             return []
         return sorted(
             (path for path in folder.iterdir() if _ARRAY.fullmatch(path.name)), key=lambda path: int(path.name)
         )
 
+    def others(self) -> Iterator["SweepDirectory"]:
+        """The other sweeps beside this one, by name."""
+        for record in sorted(self.path.parent.glob(f"*/{RECORD}")):
+            if record.parent.name != self.name:
+                yield SweepDirectory(record.parent)
+
     def new_array(self) -> Path:
         """Makes the folder of the next array. For whoever holds the lease."""
         before = self.arrays
-        folder = self.path / "arrays" / f"{int(before[-1].name) + 1 if before else 1:04d}"
+        folder = self.path / ARRAYS / f"{int(before[-1].name) + 1 if before else 1:04d}"
         folder.mkdir(parents=True)
         return folder
 

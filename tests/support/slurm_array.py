@@ -10,6 +10,10 @@ from typing import Any
 
 from slurm_place import CHECKOUT, ENDED, SlurmPlace, Submitted
 
+from mmhydra.launch.array import ArrayJob
+from mmhydra.launch.slurm import batch_job
+from mmhydra.run.directory import Attempt
+
 SUBMITTER = CHECKOUT / "tests" / "support" / "submit_array.py"
 
 
@@ -58,6 +62,13 @@ class Array:
     def record(self) -> dict[str, Any]:
         """array.json."""
         return dict(json.loads((self.folder / "array.json").read_text()))
+
+    @property
+    def again(self) -> ArrayJob:
+        """The array as another submitter of it would have it."""
+        attempts = [Attempt(task.path / "attempts" / "0001") for task in self.tasks]
+        jobs = tuple(batch_job(attempt, attempt.read_frozen()[0]) for attempt in attempts)
+        return ArrayJob(self.folder, self.name, jobs, tuple(task["index"] for task in self.record["tasks"]))
 
     @property
     def job_id(self) -> str:

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from mmhydra.errors import ExitCode, UserError
-from mmhydra.files import read_object
 from mmhydra.launch.search.book import Book, Trial
 from mmhydra.launch.search.trials import Candidate
+from mmhydra.launch.slurm import was_refused
 from mmhydra.launch.sweeps.recording import Key, key_of
+from mmhydra.monitor.words import count
 from mmhydra.run.status import read_status
 from mmhydra.sweep.record import Record, RecordedPoint, SweepDirectory
 from mmhydra.sweep.state.asking import BulkAsker
@@ -27,7 +28,6 @@ POLL_S = 1.0
 _ASK_S = 10.0  # between two questions to SLURM; how a run ended is in its files, at once
 _REFUSALS = 3
 _RETRY_S = 60.0
-NOT_SUBMITTED = "it was not submitted"  # as outcome.json says it
 _FAILED_IN_A_ROW = 5  # then something is wrong that no other values cure
 
 
@@ -112,7 +112,7 @@ class Driver:
         # One without the file has taken note of it, or somebody has started it again since.
         self._ending = {point.number: point for point in ended if self.sweep.run(point).trigger("stop").exists()}
         if self._ways:
-            self.say(f"goes on with {len(self._ways)} of {len(trials)} trials that are under way")
+            self.say(f"goes on with {len(self._ways)} of {count(len(trials), 'trial')} that are under way")
 
     def _adopt(self, trial: Trial, *, is_new: bool = False) -> _Way | None:
         """Takes a trial into the record and among those under way; None if it can't be a run."""
@@ -213,7 +213,7 @@ class Driver:
         return False
 
     def _tries_again(self, way: _Way, state: PointState) -> bool:
-        if _was_not_submitted(state):
+        if state.attempt is not None and was_refused(state.attempt):  # which says nothing about the trial
             return True
         failed = dict.fromkeys(way.trial.notes.get("failed_attempts", []))
         number = state.attempt.number if state.attempt is not None else 0
@@ -289,17 +289,16 @@ class Driver:
             self._refusals += 1
             if self._refusals > _REFUSALS and self.under_way <= len(candidates):
                 raise
-            self.say(
-                f"{len(candidates)} trials could not be started, tried again in {_RETRY_S:.0f} s: {_line(str(error))}"
-            )
+            trials = count(len(candidates), "trial")
+            self.say(f"{trials} could not be started, tried again in {_RETRY_S:.0f} s: {_line(str(error))}")
             self._not_before = time.monotonic() + _RETRY_S
         else:
             self._refusals = 0
 
     def _write(self, points: Sequence[RecordedPoint]) -> None:
         """Adds points to the record, each run once."""
-        there = {(point.name, point.run_id) for point in self.record.points}
-        fresh = [point for point in points if (point.name, point.run_id) not in there]
+        there = {key_of(point) for point in self.record.points}
+        fresh = [point for point in points if key_of(point) not in there]
         if fresh:
             now = datetime.now(UTC).isoformat()
             together = sorted([*self.record.points, *fresh], key=lambda point: point.number)
@@ -322,11 +321,6 @@ def _is_hopeless(state: PointState) -> bool:
     """Whether the same again would fail the same way: config, data or a checkpoint is wrong."""
     status = read_status(state.attempt.status) if state.attempt is not None else None
     return status is not None and status.exit_code == ExitCode.CONFIG
-
-
-def _was_not_submitted(state: PointState) -> bool:
-    """Whether sbatch refused its newest attempt, which says nothing about the trial."""
-    return state.attempt is not None and read_object(state.attempt.outcome).get("reason") == NOT_SUBMITTED
 
 
 def _line(text: str) -> str:

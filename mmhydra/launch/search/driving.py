@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,11 +16,16 @@ from mmhydra.launch.sweeps.arrays import finish_arrays
 from mmhydra.launch.sweeps.freezing import kept_origin
 from mmhydra.launch.sweeps.holding import PATIENCE_S, holding
 from mmhydra.launch.sweeps.submitting import submit_points
+from mmhydra.monitor.words import count
 from mmhydra.paths import short
+from mmhydra.slurm import SchedulerError
 from mmhydra.sweep.record import SweepDirectory
 from mmhydra.sweep.state.stop import read_stop
 from mmhydra.sweep.study.files import read_study
 from mmhydra.sweep.study.space import texts
+
+_SILENCES = 3  # of SLURM, in a row
+_RETRY_S = 30.0
 
 
 def drive_search(sweep: SweepDirectory, say: Callable[[str], None]) -> ExitCode:
@@ -28,13 +34,13 @@ def drive_search(sweep: SweepDirectory, say: Callable[[str], None]) -> ExitCode:
     FAILED if no trial came to its end.
     """
     setting = read_setting(sweep)
-    study = read_study(sweep.study)
+    study = read_study(sweep.study, None)
     search = study.search
     if search is None:
         raise UserError(f"{sweep.study} has no search any more; put it back, or type the command of the sweep again")
     # A job waits for the driver before it, which may have died with its node.
     with holding(sweep, PATIENCE_S if "SLURM_JOB_ID" in os.environ else 0.0, say):
-        finish_arrays(sweep)
+        _finish_arrays(sweep, say)
         origin = kept_origin(sweep)
         folders = [Path(folder["snapshot"]) for folder in origin.origin.provenance["config_folders"]]
         composer = Composer(study, setting.typed, folders)
@@ -48,12 +54,25 @@ def drive_search(sweep: SweepDirectory, say: Callable[[str], None]) -> ExitCode:
     return code
 
 
+def _finish_arrays(sweep: SweepDirectory, say: Callable[[str], None]) -> None:
+    """A SLURM that is silent for a moment ends no driver: nobody starts one in a job again. Raises UserError."""
+    for num_silences in range(_SILENCES + 1):
+        try:
+            finish_arrays(sweep)
+            return
+        except SchedulerError as error:
+            if num_silences == _SILENCES:
+                raise
+            say(f"tried again in {_RETRY_S:.0f} s: {error}")
+            time.sleep(_RETRY_S)
+
+
 def _conclude(sweep: SweepDirectory, book: Book, say: Callable[[str], None]) -> None:
     """What came out, and what to type."""
     record = sweep.read()
     trials = book.trials
     counts = [(state, sum(trial.state == state for trial in trials)) for state in ("done", "pruned", "failed")]
-    say(f"{len(trials)} trials: {', '.join(f'{number} {state}' for state, number in counts if number)}")
+    say(f"{count(len(trials), 'trial')}: {', '.join(f'{number} {state}' for state, number in counts if number)}")
     best = book.best
     if best is None:
         failed = next((trial for trial in trials if trial.state == "failed"), None)

@@ -4,7 +4,6 @@ import secrets
 import shlex
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +16,10 @@ from mmhydra.files import read_object, write_json
 from mmhydra.launch.batch import BatchJob
 from mmhydra.launch.search.setting import read_setting
 from mmhydra.launch.slurm import REFUSALS, SubmissionError, as_configured, what_sbatch_said
-from mmhydra.launch.sweeps.freezing import SweepOrigin
 from mmhydra.slurm import JobState, Scheduler, SchedulerError
-from mmhydra.sweep.record import SweepDirectory
+from mmhydra.sweep.record import DRIVER, SweepDirectory
 from mmhydra.sweep.study.space import Driver
 
-FILE = "driver.json"
 _SIGNAL_DELAY_S = 60  # before its time is up: it ends, and the script asks for the next time
 
 
@@ -33,12 +30,11 @@ class DriverJob:
     sweep: SweepDirectory
     driver: Driver
     as_run: BatchJob
-    origin: SweepOrigin
 
     @property
     def file(self) -> Path:
         """What is known of the job; E.g. `python -m mmhydra.cancel` reads it."""
-        return self.sweep.search / FILE
+        return self.sweep.search / DRIVER
 
     def parameters(self, name: str) -> dict[str, Any]:
         """For `SlurmExecutor.update_parameters`. It asks for no GPU, and needs none of what the trials need."""
@@ -76,7 +72,8 @@ class DriverJob:
 def submit_driver(job: DriverJob) -> str:
     """Submits the driver unless it is there already; returns its job id. For whoever holds the sweep's lease.
 
-    Raises SubmissionError, and SchedulerError where nobody knows whether there is one.
+    Raises SubmissionError, also where nobody can tell whether sbatch took it, and SchedulerError where nobody knows
+    whether there is one of an earlier command.
     """
     there = driver_job(job.sweep)
     if there is not None:
@@ -91,29 +88,41 @@ def submit_driver(job: DriverJob) -> str:
             executor.update_parameters(**job.parameters(name))
             command = f"{shlex.quote(sys.executable)} -u -m mmhydra.drive {shlex.quote(str(job.sweep.path))}"
             submitted = executor._submit_command(command)
+        job_id = str(submitted.job_id)
     except REFUSALS as error:
-        with suppress(SchedulerError):
-            found = _found(document)
-            if found is None:
-                job.file.unlink()
-        raise SubmissionError(what_sbatch_said(error, job.as_run)) from error
-    job_id = str(submitted.job_id)
+        job_id = _taken_all_the_same(job, document, error)
     write_json(job.file, {**document, "state": "submitted", "job_id": job_id})
     return job_id
 
 
 def driver_job(sweep: SweepDirectory) -> JobState | None:
     """The job that drives a search, if it is queued or runs. Raises SchedulerError."""
-    document = read_object(sweep.search / FILE)
+    document = read_object(sweep.search / DRIVER)
     if not document:
         return None
     job_id = document.get("job_id") or _found(document)
     if job_id is None:
         return None
     if "job_id" not in document:  # its submitter was killed
-        write_json(sweep.search / FILE, {**document, "state": "submitted", "job_id": job_id})
+        write_json(sweep.search / DRIVER, {**document, "state": "submitted", "job_id": job_id})
     state = _scheduler(document).state(str(job_id))
     return state if state is not None and state.is_active else None
+
+
+def _taken_all_the_same(job: DriverJob, document: Mapping[str, Any], error: Exception) -> str:
+    """The driver that sbatch says it could not submit: a slow controller may have taken it. Raises SubmissionError."""
+    told = what_sbatch_said(error, job.as_run)
+    try:
+        job_id = _found(document)
+    except SchedulerError as unasked:
+        raise SubmissionError(
+            f"{told}\nwhether SLURM has taken the driver {document['name']} can't be found out: {unasked}\n"
+            "type the same command again: nothing is submitted twice"
+        ) from error
+    if job_id is None:
+        job.file.unlink()
+        raise SubmissionError(told) from error
+    return job_id
 
 
 def _found(document: Mapping[str, Any]) -> str | None:
@@ -122,8 +131,7 @@ def _found(document: Mapping[str, Any]) -> str | None:
 
 
 def _scheduler(document: Mapping[str, Any]) -> Scheduler:
-    conf = document.get("slurm_conf")
-    return Scheduler(None if conf is None else Path(str(conf)))
+    return Scheduler(document.get("slurm_conf"))
 
 
 def require_slurm(job: BatchJob) -> None:

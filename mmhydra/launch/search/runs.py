@@ -18,7 +18,7 @@ from mmhydra.sweep.record import SweepDirectory
 from mmhydra.sweep.state.asking import scheduler
 from mmhydra.sweep.state.states import PointState
 
-Submit = Callable[[SweepDirectory, Sequence[Point]], None]
+Submit = Callable[[SweepDirectory, Sequence[Point], SweepOrigin], None]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class MachineRuns:
 
     def start(self, candidates: Sequence[Candidate]) -> None:
         """Freezes and starts or submits. Raises UserError for a run that somebody has, or that SLURM does not take."""
+        for own in self._processes.values():
+            own.process.poll()  # nobody asks about one whose trial was told: it would stay a zombie
         slurm = [each for each in candidates if each.point.config.cluster.kind == "slurm"]
         local = [each for each in candidates if each.point.config.cluster.kind != "slurm"]
         if local:
@@ -47,7 +49,7 @@ class MachineRuns:
             for candidate, attempt in zip(local, attempts, strict=True):
                 self._processes[candidate.run] = self._process(candidate, attempt)
         if slurm:
-            self.submit(self.sweep, [each.point for each in slurm])
+            self.submit(self.sweep, [each.point for each in slurm], self.origin)
 
     def starting(self, candidate: Candidate) -> bool:
         """Whether a process of ours has not yet ended. How its run is, its files say."""
@@ -65,12 +67,14 @@ class MachineRuns:
     def end(self, state: PointState) -> None:
         """Asks a run to save and end; a job that is not running has nothing to save, and is cancelled."""
         run = self.sweep.run(state.point)
+        cancelled = False
         if state.state in ("pending", "waiting") and state.job_id is not None:
             try:
                 scheduler(state.slurm_conf).cancel(state.job_id)
+                cancelled = True
             except SchedulerError as error:  # then the file ends it as soon as it runs
                 print(f"warning: {error}", file=sys.stderr)
-        if state.state != "pending":
+        if not (state.state == "pending" and cancelled):
             run.trigger("stop").touch()
 
     def _process(self, candidate: Candidate, attempt: Attempt) -> _Process:

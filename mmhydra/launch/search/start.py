@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mmhydra import startup
 from mmhydra.compose import Request
 from mmhydra.compose.many import Compiler
 from mmhydra.config.problems import ConfigError, Problem
@@ -14,12 +15,13 @@ from mmhydra.files import write_atomic
 from mmhydra.launch.batch import BatchJob
 from mmhydra.launch.points import Point
 from mmhydra.launch.preview import preview
+from mmhydra.launch.printing import is_printed
 from mmhydra.launch.search.job import DriverJob, driver_job, require_slurm, submit_driver
 from mmhydra.launch.search.setting import Setting, read_setting, surroundings, use_frozen_code
 from mmhydra.launch.submit import require_all_startable
 from mmhydra.launch.sweeps.asked import Asked, is_of_command
 from mmhydra.launch.sweeps.compiling import compiled, name_of
-from mmhydra.launch.sweeps.cost import costs, lines, require_confirmed
+from mmhydra.launch.sweeps.cost import Cost, costs, limits, lines, require_confirmed
 from mmhydra.launch.sweeps.data import with_data
 from mmhydra.launch.sweeps.due import is_slurm
 from mmhydra.launch.sweeps.freezing import SweepOrigin, keep_origin, kept_origin, origin_of_now
@@ -41,21 +43,23 @@ def start_search(asked: Asked, study: Study) -> ExitCode:
     """Checks that its trials can run, records the search, and drives it here or submits a driver.
 
     Where it drives, this process becomes `python -m mmhydra.drive`, with the code and conf/ of now whatever becomes of
-    those. Raises UserError, before anything is written, if a corner of the space can't run or too much is not
-    confirmed; then nothing is started.
+    those; one that has code of the store drives itself. Raises UserError, before anything is written, if a corner of
+    the space can't run or too much is not confirmed; then nothing is started.
     """
     search = study.search
     assert search is not None, "a study with a search"
+    if asked.prune:
+        raise UserError(
+            "--prune cancels jobs of points that a study has not any more, and a search decides itself which trials "
+            f"end early; leave it out, and to end all of its runs type python -m mmhydra.cancel {asked.name}"
+        )
     typed = _typed(asked, search)
     points = _corner_points(asked, study, typed)
     require_all_startable([(name_of(point.planned), point.request) for point in points])
     _require_reports(study, search, points)
-    if (told := _dry_run(points)) is not None:
-        raise UserError(
-            f"dry_run={told}: the trials of a search are not known before it runs; leave sweep= away and type values "
-            "of the space to look at one of them"
-        )
     _require_machines(search, points)
+    if (told := _dry_run(points)) is not None:
+        return _show(told, asked, search, points)
     sweep = directory_of(asked.name, points)
     environment = surroundings()
     before = read_record(sweep)
@@ -74,12 +78,7 @@ def start_search(asked: Asked, study: Study) -> ExitCode:
         )
     found = costs(_dearest(points, search.num_runs - num_there))
     require_confirmed(found)
-    if found:
-        runs = f"{search.num_trials} trials, at most {search.num_runs} runs"
-        runs += f", {num_there} of them are there" if num_there else ""
-        _say(f"search {sweep.name}: {runs}, {search.concurrency} at a time; if none ends early:")
-    for line in lines(found):
-        _say(f"  {line}")
+    _say_costs(sweep.name, search, found, num_there)
     points = with_data(points, lambda: _corner_points(asked, study, typed), _say)
     with holding(sweep):
         setting = Setting(
@@ -87,11 +86,38 @@ def start_search(asked: Asked, study: Study) -> ExitCode:
         )
         origin = _begin(sweep, asked, study, setting, points)
         if search.driver.where == "job":
-            job_id = submit_driver(DriverJob(sweep, search.driver, _as_run(asked, search, points[0], origin), origin))
+            job_id = submit_driver(DriverJob(sweep, search.driver, _as_run(asked, search, points[0], origin)))
             print(f"the search is driven by job {job_id}{_what_next(sweep)}")
             return ExitCode.DONE
     use_frozen_code(sweep, origin, [str(sweep.path)])
-    raise AssertionError("this code is no snapshot's")
+    # This process has the code of the store already: it drives. Elsewhere nothing here needs Optuna.
+    from mmhydra.launch.search.driving import drive_search
+
+    startup.finished()
+    return drive_search(sweep, _say)
+
+
+def _show(dry_run: str, asked: Asked, search: Search, points: Sequence[Point]) -> ExitCode:
+    """Prints the configs of the corners, and what all trials may cost. Raises UserError for what needs the trials."""
+    if dry_run != "config":
+        raise UserError(
+            f"dry_run={dry_run}: the trials of a search are not known before it runs; dry_run=config prints the "
+            "corners of its space"
+        )
+    found = costs(_dearest(points, search.num_runs))
+    _say_costs(asked.name, search, found, 0)
+    for line in limits(found):
+        _say(line)
+    return ExitCode.DONE if is_printed(b"---\n".join(point.text for point in points)) else ExitCode.FAILED
+
+
+def _say_costs(name: str, search: Search, found: Sequence[Cost], num_there: int) -> None:
+    if found:
+        runs = f"{count(search.num_trials, 'trial')}, at most {count(search.num_runs, 'run')}"
+        runs += f", {num_there} of them are there" if num_there else ""
+        _say(f"search {name}: {runs}, {search.concurrency} at a time; if none ends early:")
+    for line in lines(found):
+        _say(f"  {line}")
 
 
 def _say(text: str) -> None:
@@ -160,7 +186,7 @@ def _dearest(points: Sequence[Point], num_runs: int) -> list[Point]:
 
 def _require_unchanged(sweep: SweepDirectory, study: Study, typed: Sequence[str]) -> None:
     """Refuses to go on with another space under the same name: what was learnt would be of something else."""
-    before = read_study(sweep.study)
+    before = read_study(sweep.study, None)
     was, new = before.search, study.search
     assert new is not None, "a study with a search"
     differs = (

@@ -12,7 +12,7 @@ from mmhydra.launch.points import Point
 from mmhydra.launch.sweeps.asked import is_of_command
 from mmhydra.launch.sweeps.compiling import without_start
 from mmhydra.launch.sweeps.recording import Key, key_of
-from mmhydra.monitor.words import count
+from mmhydra.monitor.words import count, python_module
 from mmhydra.paths import short
 from mmhydra.run.directory import RunDirectoryError
 from mmhydra.sweep.record import Record, RecordedPoint, SweepDirectory
@@ -59,7 +59,7 @@ def tell_anew(console: Console, sweep: SweepDirectory, found: Sequence[Anew], po
         raise UserError(
             f"{told} ({runs}). A later stage goes on from the best, and {len(again)} of those that it chooses from "
             "would run again. To go on with the runs that are there type\n"
-            f"  python -m mmhydra.drive {shlex.quote(short(sweep.path))}\n"
+            f"  {python_module('drive', shlex.quote(short(sweep.path)))}\n"
             "which composes all as it was; to run them again add confirm=true to this command"
         )
     console.print(f"note: {told} ({runs})", markup=False)
@@ -78,12 +78,14 @@ def _composed(point: Point) -> tuple[str | None, tuple[str, ...]]:
 
 def _before_a_choice(points: Sequence[Point]) -> set[Key]:
     """Points that a stage of the best chooses among, and those that come before them."""
+    by_key = {key_of(point): point for point in points}
     found: set[Key] = set()
-    for point in points:
-        ancestor = point.parent if point.planned.num_best is not None else None
-        while ancestor is not None:
-            found.add(key_of(ancestor))
-            ancestor = ancestor.parent
+    left = [parent for point in points if point.planned.num_best is not None for parent in point.parents]
+    while left:
+        key = key_of(left.pop())
+        if key not in found:
+            found.add(key)
+            left += by_key[key].parents
     return found
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from mmhydra.launch.array import (
     ArrayJob,
     adopt_array,
-    array_limits,
     array_state,
     drop_array,
     executor_of_array,
+    max_array_size,
     resource_class,
 )
 from mmhydra.launch.batch import BatchJob
@@ -127,7 +127,7 @@ class Grouping:
         slurm = job.slurm
         key = repr((job.config.cluster.name, slurm.slurm_conf, slurm.max_array_size))
         if key not in self._sizes:
-            self._sizes[key] = max(1, array_limits(job.config).max_array_size)
+            self._sizes[key] = max(1, max_array_size(job.config))
         return self._sizes[key]
 
 
@@ -136,7 +136,7 @@ def finish_arrays(sweep: SweepDirectory) -> tuple[list[str], list[str]]:
 
     SLURM has them, and they are noted now; or it has not, and then none of their tasks will run any more, should one
     turn up later. Returns the job ids of the former and the folders of the latter. Raises UserError where SLURM can't
-    be asked.
+    be asked or a record can't be read, and OSError where none can be written.
     """
     found, dropped = [], []
     for folder in sweep.arrays:

@@ -13,6 +13,7 @@ from mmhydra.errors import UserError
 from mmhydra.sweep.planned import Planned
 from mmhydra.sweep.study.expand import expand
 from mmhydra.sweep.study.files import Study, find_study, read_study
+from mmhydra.sweep.study.overrides import split
 
 _NAME = TypeAdapter(Name)
 
@@ -36,7 +37,8 @@ class Asked:
     def name(self) -> str:
         """Of the sweep: the same command always leads to the same folder."""
         texts = sorted(text for text in self.typed if not is_of_command(text))
-        digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+        folders = [str(folder.absolute()) for folder in self.config_dirs if self.study is None]  # a study has one name
+        digest = hashlib.sha256("\n".join([*texts, *folders]).encode()).hexdigest()
         if self.study is None:
             return f"multirun-{digest[:8]}"
         name = Path(self.study).stem if self.study.endswith(".yaml") else self.study
@@ -59,7 +61,7 @@ class Asked:
     def read_study(self) -> Study | None:
         """The study; None for a plain -m. Raises UserError."""
         path = self.study_file()
-        return None if path is None else read_study(path)
+        return None if path is None else read_study(path, {split(text).key for text in self.typed})
 
 
 def is_of_command(override: str) -> bool:

@@ -1,12 +1,14 @@
 """What the points of a sweep may cost together, before any of them starts."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 
 from mmhydra.errors import UserError
 from mmhydra.launch.points import Point
 from mmhydra.launch.preview import preview
 from mmhydra.launch.sweeps.recording import Key, key_of
+from mmhydra.monitor.words import count
+from mmhydra.sweep.state.labels import family_of
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Cost:
         return not self.is_confirmed and limit is not None and self.gpu_hours is not None and self.gpu_hours > limit
 
     def __str__(self) -> str:
-        points = "1 point" if self.num_points == 1 else f"{self.num_points:,} points"
+        points = count(self.num_points, "point")
         if self.gpu_hours is None:
             return f"{self.cluster}: {points}; the cluster has no time limit, so no price is known"
         return f"{self.cluster}: {points}, at most {self.gpu_hours:,.6g} GPU-hours, {self.usd or 0.0:,.6g} USD"
@@ -75,17 +77,24 @@ def most(points: Sequence[Point], starting: Collection[Key]) -> list[Point]:
         for child in children.get(key_of(point), ()):
             drop(child)
 
-    stages: dict[tuple[str | None, int], dict[Key, list[Point]]] = {}
+    stages: dict[tuple[str | None, int], dict[Hashable, dict[Key, Point]]] = {}
     for point in points:
-        if point.planned.num_best is not None and point.parent is not None:
+        if point.planned.num_best is not None:
             stage = stages.setdefault((point.planned.stage, point.planned.num_best), {})
-            stage.setdefault(key_of(point.parent), []).append(point)
+            for parent in point.parents:
+                family = family_of(parent.planned.stage, parent.planned.label)  # parents are chosen by families
+                stage.setdefault(family, {})[key_of(point)] = point
     for (_, num_best), families in stages.items():
-        alive = [members for members in families.values() if key_of(members[0]) not in dropped]
-        alive.sort(key=lambda members: -sum(map(below, members)))
-        for members in alive[num_best:]:
-            for member in members:
-                drop(member)
+        left = [{key: each for key, each in one.items() if key not in dropped} for one in families.values()]
+        kept: dict[Key, Point] = {}
+        for _ in range(min(num_best, len(left))):  # the one that costs most beside those that are kept
+            dearest = max(left, key=lambda one: sum(below(each) for key, each in one.items() if key not in kept))
+            left.remove(dearest)
+            kept |= dearest
+        for members in left:
+            for key, member in members.items():
+                if key not in kept:
+                    drop(member)
     return [point for point in points if key_of(point) in starting and key_of(point) not in dropped]
 
 
@@ -99,17 +108,15 @@ def lines(found: Sequence[Cost]) -> list[str]:
     return told
 
 
+def limits(found: Sequence[Cost]) -> list[str]:
+    """A line with the limits of the clusters whose costs need a confirmation that was not typed; none if none do."""
+    above = [cost for cost in found if cost.needs_confirmation]
+    told = ", ".join(f"{cost.cluster} {cost.confirm_gpu_hours:,.6g}" for cost in above)
+    return [f"above these GPU-hours (cluster.confirm_gpu_hours) a start needs confirm=true: {told}"] if above else []
+
+
 def require_confirmed(found: Sequence[Cost]) -> None:
     """Raises UserError with all costs if those of a cluster need a confirmation that was not typed."""
-    above = [cost for cost in found if cost.needs_confirmation]
-    if above:
-        limits = ", ".join(f"{cost.cluster} {cost.confirm_gpu_hours:,.6g}" for cost in above)
-        raise UserError(
-            "\n".join(
-                [
-                    "the sweep may cost more than its cluster lets pass without a word:",
-                    *(f"  {line}" for line in lines(found)),
-                    f"above these GPU-hours (cluster.confirm_gpu_hours) a start needs confirm=true: {limits}",
-                ]
-            )
-        )
+    if told := limits(found):
+        head = "the sweep may cost more than its cluster lets pass without a word:"
+        raise UserError("\n".join([head, *(f"  {line}" for line in lines(found)), *told]))

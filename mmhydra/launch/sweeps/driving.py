@@ -10,6 +10,7 @@ from mmhydra.launch.sweeps.freezing import kept_origin
 from mmhydra.launch.sweeps.holding import PATIENCE_S, holding
 from mmhydra.launch.sweeps.replaying import points_of
 from mmhydra.launch.sweeps.submitting import Work, in_study, tell_finished
+from mmhydra.monitor.words import count
 from mmhydra.run.lease import HeldError
 from mmhydra.slurm import SchedulerError
 from mmhydra.sweep.record import SweepDirectory
@@ -49,7 +50,7 @@ def drive_stages(sweep: SweepDirectory, say: Callable[[str], None]) -> None:
             else:
                 num_refusals = 0
                 for cluster, found in done.arrays.items():
-                    arrays = ", ".join(f"{job_id} ({size} points)" for job_id, size in found)
+                    arrays = ", ".join(f"{job_id} ({count(size, 'point')})" for job_id, size in found)
                     say(f"submitted to {cluster}: {arrays}")
                 if not done.later and not done.held:
                     return

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from mmhydra.launch.points import Point
 from mmhydra.launch.sweeps.recording import Key, key_of
-from mmhydra.sweep.state.states import ACTIVE, PointState, needs_submission
+from mmhydra.sweep.state.states import ACTIVE, LATER, PointState, needs_submission
 
 States = Mapping[Key, PointState]
 
@@ -60,6 +60,8 @@ def due(points: Sequence[Point], states: States, *, again: bool = True, tried: C
                 return "later"
             if states[key_of(point)].state == "unchosen":
                 return "never"
+            if any(states[key].state == "done" for key in map(key_of, point.parents)):
+                return "now"
         key = key_of(parent)
         there = states[key]
         if there.state == "done" and key not in starting:
@@ -76,7 +78,7 @@ def due(points: Sequence[Point], states: States, *, again: bool = True, tried: C
 
     for point in points:
         key, state = key_of(point), states[key_of(point)]
-        if state.state in ("blocked", "unchosen"):
+        if state.state in LATER:
             wants = True
         else:
             wants = needs_submission(state.state) and (again or state.state in ("missing", "frozen"))
@@ -112,6 +114,6 @@ def _rivals(points: Sequence[Point]) -> dict[tuple[str | None, int | None], list
     """The parents that compete, by the stage that takes the best of them."""
     found: dict[tuple[str | None, int | None], list[Key]] = {}
     for point in points:
-        if point.planned.num_best is not None and point.parent is not None:
-            found.setdefault(_stage(point), []).append(key_of(point.parent))
+        if point.planned.num_best is not None:
+            found.setdefault(_stage(point), []).extend(map(key_of, point.parents))
     return found

@@ -15,7 +15,7 @@ from mmhydra.files import read_object, write_atomic, write_json
 from mmhydra.launch.array import is_free_again, require_no_array
 from mmhydra.launch.freeze import Origin, read_origin
 from mmhydra.launch.points import Point
-from mmhydra.launch.slurm import NOT_SUBMITTED
+from mmhydra.launch.slurm import was_refused
 from mmhydra.launch.sweeps.recording import Key, key_of
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt
 from mmhydra.run.lease import HeldError, hold
@@ -48,7 +48,7 @@ class SweepOrigin:
 
 
 def origin_of_now(sweep: SweepDirectory, point: Point) -> SweepOrigin:
-    """The code and the user's config folders as they are now; `point` is any of the sweep.
+    """The code and the user's config folders as they are now; with `code=frozen` those of the run of `point`.
 
     Raises SecretError for a secret in a patch, before anything is stored.
     """
@@ -110,12 +110,15 @@ def freeze_points(sweep: SweepDirectory, points: Sequence[Point], origin: SweepO
     return [frozen.attempts[key_of(point)] for point in points]
 
 
-def freeze_free(sweep: SweepDirectory, points: Sequence[Point], origin: SweepOrigin) -> Frozen:
+def freeze_free(
+    sweep: SweepDirectory, points: Sequence[Point], origin: SweepOrigin, seen: Mapping[Key, int] | None = None
+) -> Frozen:
     """As `freeze_points`, of the points that nobody has; parents come before their children.
 
-    Raises UserError for a run that can't be written.
+    `seen` are the numbers of the newest attempts (0: none) when somebody decided that the points are due. What has been
+    submitted or begun since is held: another sweep was quicker. Raises UserError for a run that can't be written.
     """
-    freezer = _Freezer(sweep, origin)
+    freezer = _Freezer(sweep, origin, seen or {})
 
     def frozen_or_held(point: Point, manifests: _Manifests) -> Attempt | HeldError:
         try:
@@ -146,9 +149,10 @@ class _Manifests:
 
 
 class _Freezer:
-    def __init__(self, sweep: SweepDirectory, origin: SweepOrigin) -> None:
+    def __init__(self, sweep: SweepDirectory, origin: SweepOrigin, seen: Mapping[Key, int]) -> None:
         self._sweep = sweep
         self._of_now = origin
+        self._seen = seen
         self._manifests: OfObjects[_Manifests] = OfObjects()
 
     def manifests_of(self, point: Point) -> _Manifests:
@@ -173,6 +177,8 @@ class _Freezer:
             newest = run.attempts[-1:]
             if newest and _is_as_new(newest[0], point, origin.provenance):
                 return newest[0]
+            if newest and newest[0].number > self._seen.get(key_of(point), newest[0].number):
+                _require_not_begun(newest[0])
             provenance = {
                 **origin.provenance,
                 "run_id": point.run_id,
@@ -197,6 +203,15 @@ class _Freezer:
         return True
 
 
+def _require_not_begun(attempt: Attempt) -> None:
+    if not was_refused(attempt) and any(path.exists() for path in (attempt.submitted, attempt.job, attempt.status)):
+        job_id = read_object(attempt.submitted).get("job_id")
+        raise HeldError(
+            f"the run {attempt.run.path} was started meanwhile, attempt {attempt.number}"
+            + ("" if job_id is None else f", job {job_id}")
+        )
+
+
 def _is_as_new(attempt: Attempt, point: Point, origin: Mapping[str, Any]) -> bool:
     """Whether an attempt was frozen from the same config and code, and nothing has started or taken it.
 
@@ -206,7 +221,7 @@ def _is_as_new(attempt: Attempt, point: Point, origin: Mapping[str, Any]) -> boo
     if attempt.array.exists() and not is_free:
         return False
     traces = [attempt.submitted, attempt.job, attempt.metrics, attempt.events]
-    if not is_free or read_object(attempt.outcome).get("reason") != NOT_SUBMITTED:
+    if not is_free or not was_refused(attempt):
         traces += [attempt.status, attempt.outcome]
     if any(path.exists() for path in traces):
         return False

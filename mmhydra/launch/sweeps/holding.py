@@ -30,7 +30,7 @@ def holding(
     with ExitStack() as held:
         while True:
             try:
-                held.enter_context(hold(sweep, f"the sweep {sweep.name} is being submitted"))
+                held.enter_context(hold(sweep, f"the sweep {sweep.name} is being submitted or driven"))
                 break
             except HeldError as error:
                 if time.monotonic() >= deadline:

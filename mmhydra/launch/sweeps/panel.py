@@ -1,8 +1,6 @@
 """What a person sees of a sweep once it is submitted: one panel, however many points there are."""
 
 import shlex
-import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,10 +9,10 @@ from rich.console import Console
 from mmhydra.launch.progress import show_end
 from mmhydra.launch.sweeps.arrays import placeholder
 from mmhydra.launch.sweeps.cost import Cost, lines
-from mmhydra.monitor.words import count
+from mmhydra.monitor.words import count, python_module
 from mmhydra.paths import short
-from mmhydra.sweep.record import Record, SweepDirectory
-from mmhydra.sweep.state.states import STATES, PointState
+from mmhydra.sweep.record import ARRAY_SCRIPT, Record, SweepDirectory
+from mmhydra.sweep.state.states import PointState, counts_in_words
 
 _SHOWN = 6  # job ids of a cluster
 _FRAME = 4  # columns of a panel that hold no text
@@ -41,7 +39,7 @@ def show_sweep(
     num_points = sum(point.in_study for point in record.points)
     num_submitted = sum(size for found in arrays.values() for _, size in found)
     rows = {} if record.question is None else {"question": record.question}
-    rows["points"] = f"{num_points:,}: {_counts(states)}"
+    rows["points"] = f"{num_points:,}: {counts_in_words(states)}"
     if num_here:
         rows["ran here"] = count(num_here, "point")
     elif not num_submitted:
@@ -53,18 +51,18 @@ def show_sweep(
     if expected and num_submitted:
         rows["cost"] = "\n".join(lines(expected))
     rows["sweep"] = short(sweep.path)
-    python, place = shlex.quote(short(Path(sys.executable))), shlex.quote(short(sweep.path))
+    place = shlex.quote(short(sweep.path))
     commands = {
-        "how is it": f"{python} -m mmhydra.status {place} --watch",
-        "its results": f"{python} -m mmhydra.report {place}",
+        "how is it": python_module("status", place, "--watch"),
+        "its results": python_module("report", place),
     }
     found_states = {state.state for state in states}
     if any(state.is_active for state in states):
-        commands["end it"] = f"{python} -m mmhydra.cancel {place}"
+        commands["end it"] = python_module("cancel", place)
     if goes_on and found_states & {"failed", "preempted", "gone", "cancelled"}:
-        commands["what failed goes on with"] = f"{python} -m mmhydra.train {shlex.join(record.command)}"
+        commands["what failed goes on with"] = python_module("train", shlex.join(record.command))
     if has_later:
-        commands["later stages follow with"] = f"{python} -m mmhydra.drive {place}"
+        commands["later stages follow with"] = python_module("drive", place)
     title = f"sweep {sweep.name}: {count(num_submitted, 'point')} submitted" if num_submitted else f"sweep {sweep.name}"
     fits = all(len(command) <= console.width - _FRAME for command in commands.values())
     show_end(console, title, rows, commands if fits else {})
@@ -85,15 +83,10 @@ def show_frozen_arrays(console: Console, sweep: SweepDirectory, frozen: Sequence
     commands = []
     for folder, dependency in frozen:
         after = "" if dependency is None else f" --dependency={dependency}"
-        command = f"sbatch --parsable{after} {shlex.quote(short(folder / 'array.sh'))}"
+        command = f"sbatch --parsable{after} {shlex.quote(short(folder / ARRAY_SCRIPT))}"
         commands.append(f"ARRAY_{folder.name}=$({command})" if placeholder(folder.name) in waited_for else command)
     show_end(console, f"sweep {sweep.name}: frozen, not submitted", rows, {})
     if commands:
         console.print("submit them in this order:", markup=False)
         for command in commands:  # not in the panel, which would break the lines
             console.print(command, markup=False)
-
-
-def _counts(states: Sequence[PointState]) -> str:
-    numbers = Counter(state.state for state in states)
-    return ", ".join(f"{numbers[state]:,} {state}" for state in STATES if numbers[state])

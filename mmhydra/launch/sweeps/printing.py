@@ -7,7 +7,7 @@ from mmhydra.errors import ExitCode
 from mmhydra.launch.points import Point
 from mmhydra.launch.printing import is_printed
 from mmhydra.launch.sweeps.compiling import name_of
-from mmhydra.launch.sweeps.cost import costs, lines, most
+from mmhydra.launch.sweeps.cost import costs, limits, lines, most
 from mmhydra.launch.sweeps.recording import key_of
 
 
@@ -20,8 +20,12 @@ def print_points(name: str, points: Sequence[Point]) -> ExitCode:
     for point in points:
         run_id = point.run_id or f"pending ({', '.join(point.missing)} is not in {point.config.paths.data})"
         print(f"run id: {run_id}{f'  {name_of(point.planned)}' if len(points) > 1 else ''}", file=sys.stderr)
-    once = list({point.key: point for point in points}.values())
-    for line in lines(costs(most(once, {key_of(point) for point in once}))):
+    first: dict[tuple[str, ...], Point] = {}
+    for point in points:  # parents come first: a point that is its parent's own run is no child of itself
+        first.setdefault(point.key, point)
+    once = list(first.values())
+    found = costs(most(once, {key_of(point) for point in once}))
+    for line in [*lines(found), *limits(found)]:
         print(f"cost: {line}", file=sys.stderr)
     configs = [point for point in points if point.request.dry_run == "config"]
     scripts = [point for point in points if point.request.dry_run == "sbatch"]

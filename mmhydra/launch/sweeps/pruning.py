@@ -1,31 +1,32 @@
 """Points that a study has not any more: told, and with --prune cancelled and taken out of the record."""
 
-import sys
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
 from mmhydra.errors import UserError
 from mmhydra.files import read_object
 from mmhydra.launch.sweeps.recording import Key, key_of
+from mmhydra.monitor.words import count_are, python_module
 from mmhydra.paths import short
-from mmhydra.slurm import Scheduler
-from mmhydra.sweep.record import Record, RecordedPoint, RecordError, SweepDirectory
-from mmhydra.sweep.state.states import ARRAY, PointState, read_states
+from mmhydra.sweep.record import ARRAY_RECORD, Record, RecordedPoint, RecordError, SweepDirectory
+from mmhydra.sweep.state.asking import scheduler
+from mmhydra.sweep.state.states import PointState, read_states
+from mmhydra.sweep.study.overrides import label_in_words
 
 _NAMED = 3  # points that a line names
 
 
-def removed_of(record: Record) -> list[RecordedPoint]:
+def _removed_of(record: Record) -> list[RecordedPoint]:
     """Points of earlier commands that the last one did not have."""
     return [point for point in record.points if not point.in_study]
 
 
 def tell_removed(console: Console, record: Record) -> None:
     """Says which points are not in the study any more, and what to type."""
-    if removed := removed_of(record):
+    if removed := _removed_of(record):
         console.print(
             f"note: not in the study any more: {_in_words(removed)}; --prune beside -m cancels their jobs and takes "
             "them out of the sweep, their runs stay",
@@ -40,7 +41,7 @@ def prune(console: Console, sweep: SweepDirectory, record: Record) -> Record:
     never start them, and their points may be due again. Raises UserError where it is not known what another sweep has,
     and SchedulerError where SLURM refuses; the record then stays.
     """
-    removed = removed_of(record)
+    removed = _removed_of(record)
     if not removed:
         return record
     active = [state for state in read_states(sweep, record) if state.is_active]
@@ -58,12 +59,12 @@ def prune(console: Console, sweep: SweepDirectory, record: Record) -> Record:
         assert state.job_id is not None, "what waits is a job"
         jobs.setdefault(state.slurm_conf, []).append(state.job_id)
     for conf, job_ids in jobs.items():
-        Scheduler(None if conf is None else Path(conf)).cancel_many(job_ids)
-    told = [f"{_number(len(removed), 'point')} taken out of the sweep ({_in_words(removed)})"]
-    told.append(f"{_number(num_cancelled, 'job')} cancelled; the runs stay where they are")
+        scheduler(conf).cancel_many(job_ids)
+    told = [f"{count_are(len(removed), 'point')} taken out of the sweep ({_in_words(removed)})"]
+    told.append(f"{count_are(num_cancelled, 'job')} cancelled; the runs stay where they are")
     console.print("; ".join(told), markup=False)
     if waiting:
-        told_of = f"{_number(len(waiting), 'job')} cancelled too: they waited for these, and are submitted anew"
+        told_of = f"{count_are(len(waiting), 'job')} cancelled too: they waited for these, and are submitted anew"
         console.print(f"note: {told_of}", markup=False)
     if len(active) > len(ours):
         console.print(f"note: {len(active) - len(ours)} of them go on, another sweep has them too", markup=False)
@@ -76,17 +77,16 @@ def prune(console: Console, sweep: SweepDirectory, record: Record) -> Record:
 
 
 def _tell_local(console: Console, sweep: SweepDirectory, state: PointState) -> None:
-    place, python = short(sweep.run(state.point).path), short(Path(sys.executable))
-    console.print(
-        f"note: {place} runs on this machine; to end it type {python} -m mmhydra.cancel {place}", markup=False
-    )
+    place = short(sweep.run(state.point).path)
+    command = python_module("cancel", shlex.quote(place))
+    console.print(f"note: {place} runs on this machine; to end it type {command}", markup=False)
 
 
 def _waiting_for(sweep: SweepDirectory, cancelled: Collection[str], staying: Sequence[PointState]) -> list[PointState]:
     """Points that wait in SLURM for one of some jobs, or for one that waits for these."""
     dependencies = {}
     for folder in sweep.arrays:
-        document = read_object(folder / ARRAY)
+        document = read_object(folder / ARRAY_RECORD)
         kind, _, job_id = str(document.get("dependency")).partition(":")
         if job_id:
             dependencies[str(document.get("job_id"))] = kind, job_id
@@ -110,21 +110,15 @@ def _awaited(job_id: str, dependencies: Mapping[str, tuple[str, str]]) -> str | 
 
 
 def _of_other_sweeps(sweep: SweepDirectory) -> Iterator[Key]:
-    for record in sorted(sweep.path.parent.glob("*/sweep.json")):
-        if record.parent == sweep.path:
-            continue
+    for other in sweep.others():
         try:
-            points = SweepDirectory(record.parent).read().points
+            points = other.read().points
         except RecordError as error:
             raise UserError(f"--prune cancels no job of a run that another sweep has too, and {error}") from error
         yield from (key_of(point) for point in points if point.in_study)
 
 
 def _in_words(points: Sequence[RecordedPoint]) -> str:
-    named = [" ".join(f"{key}={value}" for key, value in point.label.items()) or point.run_id for point in points]
+    named = [label_in_words(point.label) or point.run_id for point in points]
     more = f", and {len(points) - _NAMED} more" if len(points) > _NAMED else ""
     return ", ".join(named[:_NAMED]) + more
-
-
-def _number(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'s are' if number != 1 else ' is'}"

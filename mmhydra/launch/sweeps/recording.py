@@ -10,14 +10,15 @@ from mmhydra.launch.points import Point
 from mmhydra.launch.preview import preview
 from mmhydra.launch.sweeps.asked import Asked, is_of_command
 from mmhydra.sweep.record import Record, RecordedParent, RecordedPoint, SweepDirectory, sweep_directory
+from mmhydra.sweep.state.best import Run, run_of
 from mmhydra.sweep.study.files import Study
 
-Key = tuple[str, str]  # name and run id: a point of one sweep
+Key = Run  # of a point of one sweep
 
 
 def key_of(point: Point | RecordedPoint) -> Key:
     """What names a point within its sweep."""
-    return (point.key[1], point.key[2]) if isinstance(point, Point) else (point.name, point.run_id)
+    return (point.key[1], point.key[2]) if isinstance(point, Point) else run_of(point)
 
 
 def directory_of(name: str, points: Sequence[Point]) -> SweepDirectory:
@@ -52,6 +53,7 @@ def recorded(point: Point, number: int) -> RecordedPoint:
         stage=planned.stage,
         parent=parent,
         num_best=planned.num_best,
+        more_parents=tuple(key_of(each) for each in point.more_parents),
     )
 
 
@@ -88,7 +90,7 @@ def record_of(
         stop_rule=None if study is None else study.stop_rule,
         metric="val_loss" if study is None else study.metric,
         direction="minimize" if study is None else study.direction,
-        command=asked.command,
+        command=tuple(text for text in asked.command if not text.startswith("dry_run=")),  # what goes on with it
         created=before.created if before is not None else now,
         updated=now,
         points=(*there, *gone),

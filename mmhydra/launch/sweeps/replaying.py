@@ -27,7 +27,8 @@ def planned_again(points: Sequence[RecordedPoint]) -> list[Planned]:
                 )
             parent = Parent(index, point.parent.start)
             overrides = without_start(overrides, point.parent.start)
-        found.append(Planned(overrides, point.label, point.stage, parent, point.num_best))
+        more = tuple(numbers[run] for run in point.more_parents if run in numbers)
+        found.append(Planned(overrides, point.label, point.stage, parent, point.num_best, more))
     return found
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from mmhydra.errors import ExitCode, UserError, refuse
-from mmhydra.files import read_object, write_atomic
+from mmhydra.files import write_atomic
 from mmhydra.launch.array import submit_array, write_array
 from mmhydra.launch.batch import BatchJob
 from mmhydra.launch.points import Point
-from mmhydra.launch.slurm import NOT_SUBMITTED, SubmissionError
+from mmhydra.launch.slurm import SubmissionError, was_refused
 from mmhydra.launch.submit import require_all_startable, start
 from mmhydra.launch.sweeps.anew import anew, tell_anew
 from mmhydra.launch.sweeps.arrays import Group, Grouping, batch_job, finish_arrays, placeholder
@@ -20,7 +20,7 @@ from mmhydra.launch.sweeps.compiling import compiled, name_of
 from mmhydra.launch.sweeps.cost import Cost, costs, most, require_confirmed
 from mmhydra.launch.sweeps.data import with_data
 from mmhydra.launch.sweeps.due import Due, States, by_key, due, is_slurm
-from mmhydra.launch.sweeps.freezing import SweepOrigin, freeze_free, keep_origin, kept_origin, origin_of_now
+from mmhydra.launch.sweeps.freezing import SweepOrigin, freeze_free, keep_origin, origin_of_now
 from mmhydra.launch.sweeps.holding import holding
 from mmhydra.launch.sweeps.panel import show_frozen_arrays, show_sweep
 from mmhydra.launch.sweeps.pruning import prune, tell_removed
@@ -115,14 +115,21 @@ def submit_sweep(asked: Asked, study: Study | None, points: Sequence[Point]) -> 
     return [done.codes.get(key_of(point), ExitCode.DONE) for point in points]
 
 
-def submit_points(sweep: SweepDirectory, points: Sequence[Point]) -> None:
+def submit_points(sweep: SweepDirectory, points: Sequence[Point], origin: SweepOrigin) -> None:
     """Freezes SLURM points and submits them now; whoever calls it holds the sweep's lease and has recorded them.
 
-    Raises SubmissionError with what is submitted by then, and HeldError, before that, for a run that somebody has.
+    Those that turn out to be under way are left alone: SLURM may have taken what it could not answer for before. Raises
+    SubmissionError with what is submitted by then, and HeldError, before that, for a run that somebody has.
     """
     console = Console(highlight=False, soft_wrap=True, quiet=True)
     finish_arrays(sweep)
-    Work(console, sweep, sweep.read(), points, kept_origin(sweep)).submit(Due(now=list(points)), all_or_none=True)
+    keys = {key_of(point) for point in points}
+    record = sweep.read()
+    record = replace(record, points=tuple(point for point in record.points if key_of(point) in keys))
+    work = Work(console, sweep, record, points, origin)
+    states = by_key(work.states())
+    due_now = [point for point in points if needs_submission(states[key_of(point)].state)]
+    work.submit(Due(now=due_now), states, all_or_none=True)
 
 
 class Work:
@@ -171,7 +178,7 @@ class Work:
             if not found.now:
                 return self._done
             tried |= {key_of(point) for point in found.now}
-            self.submit(replace(found, now=[point for point in found.now if is_slurm(point)]))
+            self.submit(replace(found, now=[point for point in found.now if is_slurm(point)]), by_key(states))
             local = [point for point in found.now if not is_slurm(point)]
             for number, point in enumerate(local, 1):
                 self._start(point, number, len(local))
@@ -180,14 +187,15 @@ class Work:
                 return self._done
             states = self.states()
 
-    def submit(self, found: Due, *, all_or_none: bool = False) -> None:
+    def submit(self, found: Due, states: States, *, all_or_none: bool = False) -> None:
         """Freezes points, then submits them as arrays; those that somebody has are left out and told.
 
-        Raises SubmissionError with what is left, and with `all_or_none` HeldError for a point that somebody has.
+        `states` are those by which they were found due. Raises SubmissionError with what is left, and with
+        `all_or_none` HeldError for a point that somebody has.
         """
         if not found.now:
             return
-        frozen = freeze_free(self._sweep, found.now, self._origin)
+        frozen = freeze_free(self._sweep, found.now, self._origin, _newest(found.now, states))
         if all_or_none:
             frozen.require_all()
         _tell_held(self._console, list(frozen.held.values()))
@@ -217,7 +225,7 @@ class Work:
         """The array's job id; of one that is left to a person a variable that stands for it."""
         array = group.array(self._sweep.new_array(), self._sweep.name)
         if self.only_freezes:
-            write_array(array)
+            write_array(array, by_hand=True)
             self._done.frozen.append((array.folder, array.subject.dependency if group.dependency else None))
             return placeholder(array.folder.name)
         job_id = submit_array(array)
@@ -256,12 +264,17 @@ def in_study(record: Record) -> Record:
     return replace(record, points=tuple(point for point in record.points if point.in_study))
 
 
+def _newest(points: Sequence[Point], states: States) -> dict[Key, int]:
+    """The numbers of the attempts that states are of."""
+    attempts = {key_of(point): states[key_of(point)].attempt for point in points}
+    return {key: 0 if attempt is None else attempt.number for key, attempt in attempts.items()}
+
+
 def _as_begun(state: PointState) -> PointState:
     """What sbatch refused was never started, whatever is said of its attempt."""
     if state.state != "failed" or state.attempt is None:
         return state
-    is_refused = read_object(state.attempt.outcome).get("reason") == NOT_SUBMITTED
-    return replace(state, state="frozen") if is_refused else state
+    return replace(state, state="frozen") if was_refused(state.attempt) else state
 
 
 def tell_finished(console: Console, sweep: SweepDirectory) -> None:

@@ -15,7 +15,7 @@ from mmhydra.paths import short
 from mmhydra.run.directory import Attempt
 from mmhydra.sweep.show.overview import Overview
 from mmhydra.sweep.state.curves import Curves
-from mmhydra.sweep.state.labels import evaluates, in_words, is_logarithmic, numbers_of, short_names
+from mmhydra.sweep.state.labels import evaluates, in_words, is_logarithmic, is_seed, numbers_of, short_names
 from mmhydra.sweep.state.states import PointState
 from mmhydra.track.jsonl import decode
 
@@ -54,7 +54,7 @@ def page_data(overview: Overview, curves: Curves) -> dict[str, Any]:
             "loss": envelope([loss[id(each)] for each in rest]),
             "metric": envelope([metric[id(each)] for each in rest]),
         },
-        "seeds": seed_groups(overview),
+        "seeds": _seed_groups(overview),
     }
 
 
@@ -107,12 +107,12 @@ def _point(overview: Overview, each: PointState, axes: Sequence[str]) -> dict[st
         "commit": git.get("commit"),
         "dirty": git.get("dirty") is True,
         "parent": point.parent.run_id if point.parent is not None else None,
-        "command": command_of(each),
+        "command": _command_of(each),
         "dropped": not point.in_study,
     }
 
 
-def command_of(each: PointState) -> str:
+def _command_of(each: PointState) -> str:
     """What starts the run of a point alone."""
     return f"python -m mmhydra.train {shlex.join(each.point.overrides)}".rstrip()
 
@@ -244,10 +244,10 @@ def _rounded(value: float | None) -> float | None:
 # ---------------------------------------------------------------- seeds and cost
 
 
-def seed_groups(overview: Overview) -> list[dict[str, Any]]:
+def _seed_groups(overview: Overview) -> list[dict[str, Any]]:
     """Points that differ in seeds alone, with mean and standard deviation of the metric, the best mean first."""
-    seeds = [key for key in overview.axes if _is_seed(key)]
-    others = [key for key in overview.axes if not _is_seed(key)]
+    seeds = [key for key in overview.axes if is_seed(key)]
+    others = [key for key in overview.axes if not is_seed(key)]
     if not seeds:
         return []
     groups: dict[tuple[str | None, ...], list[PointState]] = {}
@@ -271,10 +271,6 @@ def seed_groups(overview: Overview) -> list[dict[str, Any]]:
     return found[:_MOST_SEED_GROUPS]
 
 
-def _is_seed(key: str) -> bool:
-    return key.lstrip("+").partition(".")[0] == "seed" or key.rpartition(".")[2] == "seed"
-
-
 def verdict(overview: Overview, seeds: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the numbers say by now, in sentences."""
     metric, ranked = overview.record.metric, overview.ranked
@@ -296,9 +292,9 @@ def verdict(overview: Overview, seeds: Sequence[Mapping[str, Any]]) -> list[str]
             f"By the mean over seeds {seeds[0]['words']} is best, {ahead:.2g} ahead of the next; that is {compared} "
             f"the usual spread between seeds, {typical:.2g}."
         )
-    if len(ranked) > 1 and not any(_is_seed(key) for key in overview.axes):
+    if len(ranked) > 1 and not any(is_seed(key) for key in overview.axes):
         said.append("Every point has one seed: how far apart seeds alone would put them is not known.")
-    due = [each for each in overview.points if each.state != "unchosen"]
+    due = overview.due
     left = sum(each.best is None for each in due)
     if left:
         said.append(f"{left:,} of {count(len(due), 'point')} {'has' if left == 1 else 'have'} no {metric} yet.")
@@ -312,7 +308,7 @@ def _at_the_edge(overview: Overview, first: PointState) -> list[str]:
         numbers = numbers_of([each.point.label.get(key) for each in overview.ranked])
         known = sorted({value for value in numbers or [] if value is not None})
         own = numbers_of([first.point.label.get(key)])
-        if len(known) < 3 or _is_seed(key) or own is None or own[0] not in (known[0], known[-1]):
+        if len(known) < 3 or is_seed(key) or own is None or own[0] not in (known[0], known[-1]):
             continue
         side = "lowest" if own[0] == known[0] else "highest"
         told.append(f"{key}={first.point.label[key]} is the {side} of the {len(known)} that have a value")

@@ -31,7 +31,7 @@ _SCRIPT = _HERE.with_name("report.js").read_text(encoding="utf-8")
 _TOP = 10  # points in the table of the best
 
 
-def write_report(sweep: SweepDirectory, path: Path) -> Overview:
+def write_report(sweep: SweepDirectory, path: Path) -> None:
     """Writes the page of a sweep as it is now, also while its runs are under way. Raises RecordError, OSError."""
     memory = Memory(curves=Curves())
     overview = read_overview(sweep, memory)
@@ -40,7 +40,6 @@ def write_report(sweep: SweepDirectory, path: Path) -> Overview:
         path.write_bytes(page)
     else:
         write_atomic(path, page)
-    return overview
 
 
 def report(overview: Overview, curves: Curves) -> str:
@@ -101,21 +100,19 @@ def _json(data: dict[str, Any]) -> Html:
 
 def _header(overview: Overview) -> Html:
     record, counts = overview.record, overview.counts
-    leader = next(iter(overview.ranked), None)
+    leader = overview.leader
     done, total = counts.get("done", 0), len(overview.points)
     others = [f"of {total:,}", *(f"{many:,} {state}" for state, many in counts.items() if state != "done")]
     used, planned = overview.used_gpu_hours, overview.planned_gpu_hours
-    made = sum(min(each.step, each.num_steps) for each in overview.points)
+    steps_due, steps_made = overview.steps_due, overview.steps_made
     tiles = [
         ("points done", f"{done:,}", ", ".join(others)),
         (f"best {record.metric}", _number(leader), _of(overview, leader)),
     ]
-    total_steps = sum(each.num_steps for each in overview.points if each.state != "unchosen")
-    if total_steps:
-        tiles.append(("steps made", markup.short(made), f"{made:,} of {total_steps:,}"))
-    due = [each for each in overview.points if each.state != "unchosen" and evaluates(each.point)]
-    if due:
-        tiles.append(("evaluations made", f"{sum(each.best is not None for each in due):,}", f"of {len(due):,}"))
+    if steps_due:
+        tiles.append(("steps made", markup.short(steps_made), f"{steps_made:,} of {steps_due:,}"))
+    if evaluations := overview.evaluations:
+        tiles.append(("evaluations made", f"{overview.num_measured:,}", f"of {len(evaluations):,}"))
     if used is not None or planned is not None:
         tiles.append(("GPU-hours used", f"{used or 0.0:,.1f}", "" if planned is None else f"at most {planned:,.0f}"))
     if overview.usd:
@@ -157,8 +154,7 @@ def _findings(overview: Overview, data: dict[str, Any]) -> Html:
     if overview.stop:
         told = overview.stop_met
         badge = element("span", "met" if told else "not met", class_="badge good" if told else "badge")
-        limits = ", ".join(f"{key} {value}" for key, value in overview.stop.items() if value is not None)
-        rule.append(element("p", badge, f" {told or limits}"))
+        rule.append(element("p", badge, f" {told or overview.stop_limits}"))
     rows = [
         [
             *([each.point.stage or markup.NOTHING] if data["stages"] else []),

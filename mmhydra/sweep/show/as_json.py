@@ -1,16 +1,20 @@
 """A sweep as one JSON object, for scripts."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from mmhydra.sweep.show.overview import Overview, commands
 from mmhydra.sweep.state.labels import evaluates
-from mmhydra.sweep.state.states import PointState
+from mmhydra.sweep.state.states import STATES, PointState, State
 
 
-def as_json(overview: Overview) -> dict[str, Any]:
-    """All of the page. Keys are stable; what is not known is null, as is a number that is not finite."""
-    record, leader = overview.record, next(iter(overview.ranked), None)
+def as_json(overview: Overview, wanted: Sequence[State] = STATES) -> dict[str, Any]:
+    """All of the page, and of the points those of the wanted states; counts are of all points.
+
+    Keys are stable; what is not known is null, as is a number that is not finite.
+    """
+    record, leader = overview.record, overview.leader
     return {
         "sweep": record.name,
         "path": str(overview.sweep.path),
@@ -30,7 +34,7 @@ def as_json(overview: Overview) -> dict[str, Any]:
         "planned_gpu_hours": overview.planned_gpu_hours,
         "usd": overview.usd,
         "best": leader.point.run_id if leader is not None else None,
-        "points": [_point(overview, each) for each in overview.states],
+        "points": [_point(overview, each) for each in overview.states if each.state in wanted],
         "commands": commands(overview),
     }
 

@@ -1,26 +1,36 @@
 """A sweep at one moment: its points, what they have cost, which is best, what to type next."""
 
 import shlex
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mmhydra.errors import UserError
 from mmhydra.files import read_object
 from mmhydra.monitor.holder import Holder, read_holder
 from mmhydra.monitor.reading import now_of, text
 from mmhydra.monitor.words import count, python_module
 from mmhydra.paths import short
 from mmhydra.slurm import JobState, SchedulerError
-from mmhydra.sweep.record import Record, RecordedPoint, SweepDirectory
+from mmhydra.sweep.record import DRIVER, Record, RecordedPoint, SweepDirectory
 from mmhydra.sweep.state.best import best
-from mmhydra.sweep.state.labels import axes_of
+from mmhydra.sweep.state.labels import axes_of, evaluates
 from mmhydra.sweep.state.parents import NOT_CHOSEN, rivals_of
-from mmhydra.sweep.state.states import ACTIVE, DRIVER, STATES, Memory, PointState, State, needs_submission, read_states
+from mmhydra.sweep.state.states import (
+    ACTIVE,
+    LATER,
+    Memory,
+    PointState,
+    State,
+    counts_of,
+    needs_submission,
+    read_states,
+)
 from mmhydra.sweep.state.stop import met, read_stop, used_gpu_hours
 
 FAILED: tuple[State, ...] = ("failed", "stopped", "gone", "preempted")
-_LATER: tuple[State, ...] = ("blocked", "unchosen")
+_OVER: tuple[State, ...] = ("done", "unchosen")
+_OVER_IN_A_SEARCH: tuple[State, ...] = (*_OVER, "stopped", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,7 @@ class Overview:
     stop: Mapping[str, Any]  # what the program minds of the stop rule
     stop_met: str | None  # in words
     is_search: bool = False  # its points are trials, some of which it ends early: for it stopped ones are over
+    most_runs: int | None = None  # of a search: so many it can have at most; None where its study does not say so
 
     @property
     def points(self) -> list[PointState]:
@@ -54,13 +65,47 @@ class Overview:
     @property
     def counts(self) -> dict[State, int]:
         """Points of the study by state, in the order of `STATES`, those that there are."""
-        found = Counter(each.state for each in self.points)
-        return {state: found[state] for state in STATES if found[state]}
+        return counts_of(self.points)
 
     @property
     def ranked(self) -> list[PointState]:
         """Points of the study with a value, the best first."""
         return best(self.points, self.record)
+
+    @property
+    def leader(self) -> PointState | None:
+        """The best point, if any has a value."""
+        return next(iter(self.ranked), None)
+
+    @property
+    def due(self) -> list[PointState]:
+        """Points of the study but for those that their stage has not chosen."""
+        return [each for each in self.points if each.state != "unchosen"]
+
+    @property
+    def steps_due(self) -> int:
+        """Steps that these take."""
+        return sum(each.num_steps for each in self.due)
+
+    @property
+    def steps_made(self) -> int:
+        """Of them so many are made."""
+        return sum(min(each.step, each.num_steps) for each in self.due)
+
+    @property
+    def evaluations(self) -> list[PointState]:
+        """Those of them that take no step, and only measure."""
+        return [each for each in self.due if evaluates(each.point)]
+
+    @property
+    def num_measured(self) -> int:
+        """How many evaluations have their value."""
+        return sum(each.best is not None for each in self.evaluations)
+
+    @property
+    def stop_limits(self) -> str:
+        """What the program minds of the stop rule, as the study says it."""
+        return ", ".join(f"{key} {value}" for key, value in self.stop.items() if value is not None)
 
     @property
     def used_gpu_hours(self) -> float | None:
@@ -112,10 +157,15 @@ class Overview:
         if any(each.is_active for each in self.points) or self.is_submitting:
             waits = found & set(ACTIVE) <= {"pending", "waiting"}
             return "pending" if waits and not self.is_submitting else "running"
-        over = {"done", "unchosen", "stopped", "cancelled"} if self.is_search else {"done", "unchosen"}
-        if found <= over and "done" in found:
+        if found <= set(_OVER_IN_A_SEARCH if self.is_search else _OVER) and "done" in found:
             return "done"
         return "failed" if self.failed else "open"
+
+    @property
+    def is_search_over(self) -> bool:
+        """Whether a search has as many runs as it can have, and all are over."""
+        over = sum(each.state in _OVER_IN_A_SEARCH for each in self.points)
+        return self.most_runs is not None and over >= self.most_runs
 
     @property
     def problems(self) -> list[str]:
@@ -146,7 +196,8 @@ def read_overview(sweep: SweepDirectory, memory: Memory | None = None) -> Overvi
     stop = read_stop(sweep)
     stop_met = met(stop, record, [each for each in states if each.point.in_study])
     submitter = read_holder(sweep, now_of(sweep.path))
-    return Overview(sweep, record, states, submitter, _driver(sweep, memory), stop, stop_met, is_search)
+    driver, most_runs = _driver(sweep, memory), _most_runs(sweep) if is_search else None
+    return Overview(sweep, record, states, submitter, driver, stop, stop_met, is_search, most_runs)
 
 
 def _as_trial(each: PointState) -> PointState:
@@ -165,6 +216,16 @@ def _driver(sweep: SweepDirectory, memory: Memory) -> JobState | None:
     return None if isinstance(answer, SchedulerError) else answer.get(job_id)
 
 
+def _most_runs(sweep: SweepDirectory) -> int | None:
+    from mmhydra.sweep.study.files import read_study  # not above: it takes a tenth of `status`, and few are searches
+
+    try:
+        search = read_study(sweep.study, None).search
+    except UserError:
+        return None
+    return None if search is None else search.num_runs
+
+
 def commands(overview: Overview) -> dict[str, str]:
     """What to type next, by purpose; at least how to come to the report."""
     sweep, place = overview.sweep, shlex.quote(short(overview.sweep.path))
@@ -176,10 +237,11 @@ def commands(overview: Overview) -> dict[str, str]:
         found["follow"] = python_module("status", place, "--watch")
         found["cancel"] = python_module("cancel", place)
     elif overview.is_search:
-        found["go on"] = python_module("drive", place)
+        if not overview.is_search_over:
+            found["go on"] = python_module("drive", place)
     elif any(needs_submission(each.state) for each in overview.points):
         found["go on"] = python_module("train", shlex.join(overview.record.command))
-    coming = (each for each in overview.points if each.state in _LATER)
+    coming = (each for each in overview.points if each.state in LATER)
     if any(not (each.remark or "").startswith(NOT_CHOSEN) for each in coming) and not overview.is_submitting:
         found["later stages"] = python_module("drive", place)
     stopped = next((each for each in failed if each.state == "stopped"), None)

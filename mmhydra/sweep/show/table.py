@@ -16,7 +16,7 @@ from mmhydra.paths import short
 from mmhydra.sweep.show.overview import Overview, commands
 from mmhydra.sweep.state.best import best
 from mmhydra.sweep.state.labels import evaluates, in_words, short_names
-from mmhydra.sweep.state.states import STATES, PointState, State
+from mmhydra.sweep.state.states import LATER, STATES, PointState, State, counts_in_words
 
 COLORS: dict[State, str] = {
     "running": "green",
@@ -103,7 +103,7 @@ def _rows(overview: Overview) -> list[tuple[str, RenderableType]]:
         rows.append(("stop rule", Text(record.stop_rule)))
     if overview.stop:
         is_met = overview.stop_met is not None
-        told = f"met: {overview.stop_met}; nothing more is submitted" if is_met else f"not met: {_stop(overview)}"
+        told = f"met: {overview.stop_met}; nothing more is submitted" if is_met else f"not met: {overview.stop_limits}"
         rows.append(("", Text(told, style="bold" if is_met else "")))
     rows += [("note", Text(problem, style="bold yellow")) for problem in overview.problems]
     rows.append(("points", _counts(overview)))
@@ -119,10 +119,6 @@ def _rows(overview: Overview) -> list[tuple[str, RenderableType]]:
     return rows
 
 
-def _stop(overview: Overview) -> str:
-    return ", ".join(f"{key} {value}" for key, value in overview.stop.items() if value is not None)
-
-
 def _counts(overview: Overview) -> Text:
     line = Text(f"{len(overview.points):,}: ")
     for number, (state, many) in enumerate(overview.counts.items()):
@@ -135,8 +131,7 @@ def _counts(overview: Overview) -> Text:
 
 
 def _progress(overview: Overview) -> RenderableType:
-    due = [each for each in overview.points if each.state != "unchosen"]
-    total, made = sum(each.num_steps for each in due), sum(min(each.step, each.num_steps) for each in due)
+    total, made = overview.steps_due, overview.steps_made
     if not total:
         return Text("none of its points takes a step")
     line = Table.grid(padding=(0, 2))
@@ -147,9 +142,8 @@ def _progress(overview: Overview) -> RenderableType:
 
 
 def _evaluations(overview: Overview) -> list[str]:
-    due = [each for each in overview.points if each.state != "unchosen" and evaluates(each.point)]
-    measured = sum(each.best is not None for each in due)
-    return [f"{measured:,} of {len(due):,} have measured their {overview.record.metric}"] if due else []
+    due = len(overview.evaluations)
+    return [f"{overview.num_measured:,} of {due:,} have measured their {overview.record.metric}"] if due else []
 
 
 def _cost(overview: Overview) -> str:
@@ -164,7 +158,7 @@ def _cost(overview: Overview) -> str:
 
 def _best(overview: Overview) -> str:
     metric = overview.record.metric
-    first = next(iter(overview.ranked), None)
+    first = overview.leader
     if first is None or first.best is None:
         return f"no point has a {metric} yet"
     what = in_words(first.point, overview.axes)
@@ -194,7 +188,7 @@ def _table(overview: Overview, points: Sequence[PointState]) -> RenderableType:
 
 def _columns(overview: Overview, points: Sequence[PointState]) -> list[tuple[str, bool, bool, Cell]]:
     """Heading, whether it is a number, whether it is cut first on a narrow screen, and what a point has there."""
-    leader = next(iter(overview.ranked), None)
+    leader = overview.leader
 
     def label(key: str) -> Cell:
         return lambda each: _line(_cut(each.point.label.get(key, "-")))
@@ -253,14 +247,12 @@ def _most_urgent(
 
 
 def _of_rest(rest: Sequence[PointState]) -> str:
-    kinds = {state: sum(each.state == state for each in rest) for state in _URGENCY}
-    told = ", ".join(f"{many:,} {state}" for state, many in kinds.items() if many)
-    return f"and {len(rest):,} more: {told}"
+    return f"and {len(rest):,} more: {counts_in_words(rest, _URGENCY)}"
 
 
 def ended(overview: Overview) -> str:
     """The last words of a watch: what is left to do, if anything is."""
-    later = [each for each in overview.points if each.state in ("blocked", "unchosen")]
+    later = [each for each in overview.points if each.state in LATER]
     if not later:
         return "nothing of the sweep is at work any more"
     chosen_later = sum(each.state == "unchosen" for each in later)

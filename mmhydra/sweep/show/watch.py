@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.live import Live
 
+from mmhydra import startup
 from mmhydra.errors import ExitCode
 from mmhydra.monitor.page import console
 from mmhydra.sweep.record import SweepDirectory
@@ -22,10 +23,10 @@ _WATCH_TIMEOUT_S = 10.0
 
 
 def show(sweep: SweepDirectory, wanted: Sequence[State] = STATES, *, as_json: bool) -> int:
-    """Prints the page with all points of the wanted states, or the JSON object. Raises UserError."""
+    """Prints the page, or the JSON object, with all points of the wanted states. Raises UserError."""
     overview = read_overview(sweep)
     if as_json:
-        print(json.dumps(to_json(overview), indent=2, ensure_ascii=False))
+        print(json.dumps(to_json(overview, wanted), indent=2, ensure_ascii=False))
     else:
         print_page(overview, wanted)
     return ExitCode.DONE
@@ -35,6 +36,7 @@ def watch(sweep: SweepDirectory, wanted: Sequence[State] = STATES) -> int:
     """Shows the page anew until nothing is at work, or until Ctrl-C, which ends nothing but this. Raises UserError."""
     asks = BulkAsker(ASK_S, _WATCH_TIMEOUT_S), BulkAsker(ASK_S, _WATCH_TIMEOUT_S)
     memory, screen = Memory(ask=asks[0], ask_driver=asks[1]), console()
+    startup.finished()  # it may look for days
     try:
         overview = read_overview(sweep, memory)
         with Live(page(overview, wanted, screen), console=screen, auto_refresh=False) as live:

@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from mmhydra.slurm import JobState, Scheduler, SchedulerError
 
@@ -14,15 +13,19 @@ Answer = dict[str, JobState | None] | SchedulerError
 class _Asked:
     moment: float
     answer: Answer
-    jobs: set[str] = field(default_factory=set)
+    jobs: set[str]
 
 
 class BulkAsker:
-    """Asks SLURM of many jobs, at most once in `interval_s` unless there are new ones: see `monitor.facts.Asker`."""
+    """Asks SLURM of many jobs, at most once in `interval_s` unless there are new ones: see `monitor.facts.Asker`.
+
+    Whoever asks of several sets of jobs in turn asks SLURM of all of them together.
+    """
 
     def __init__(self, interval_s: float = 0.0, timeout_s: float = 30.0) -> None:
         self._interval_s, self._timeout_s = interval_s, timeout_s
         self._asked: dict[str | None, _Asked] = {}
+        self._wanted: dict[str | None, dict[str, float]] = {}  # jobs, and when somebody last wanted to know of them
 
     def __call__(self, slurm_conf: str | None, job_ids: Collection[str]) -> Answer:
         """What the SLURM that a configuration file names says of jobs: None for one that it does not know.
@@ -30,9 +33,14 @@ class BulkAsker:
         A SLURM that can't be asked is an answer too.
         """
         jobs, now = set(job_ids), time.monotonic()
+        wanted = self._wanted.setdefault(slurm_conf, {})
+        wanted.update(dict.fromkeys(jobs, now))
         asked = self._asked.get(slurm_conf)
         if asked is None or now - asked.moment >= self._interval_s or not jobs <= asked.jobs:
-            asked = self._asked[slurm_conf] = _Asked(now, self._ask(slurm_conf, sorted(jobs)), jobs)
+            for job in [job for job, moment in wanted.items() if now - moment >= self._interval_s and job not in jobs]:
+                del wanted[job]
+            asked = _Asked(now, self._ask(slurm_conf, sorted(wanted)), set(wanted))
+            self._asked[slurm_conf] = asked
         return asked.answer
 
     def _ask(self, slurm_conf: str | None, job_ids: list[str]) -> Answer:
@@ -43,5 +51,5 @@ class BulkAsker:
 
 
 def scheduler(slurm_conf: str | None, timeout_s: float = 30.0) -> Scheduler:
-    """The SLURM of a configuration file; None: the one that this host's tools know."""
-    return Scheduler(None if slurm_conf is None else Path(slurm_conf), timeout_s)
+    """The SLURM of a configuration file, with the patience that questions about thousands of jobs need."""
+    return Scheduler(slurm_conf, timeout_s)

@@ -1,7 +1,7 @@
 """What tells the points of a sweep apart: the axes that vary, and their values as numbers where they are."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from mmhydra.sweep.record import RecordedPoint
 
@@ -38,6 +38,16 @@ def is_logarithmic(values: Sequence[float | None]) -> bool:
     """Whether an axis of these numbers is better read on a logarithmic scale: rates, sizes."""
     known = sorted({value for value in values if value is not None})
     return len(known) > 2 and known[0] > 0 and known[-1] / known[0] >= _LOG_RATIO
+
+
+def is_seed(key: str) -> bool:
+    """Whether a key of a label is a seed: `seed` of a study's `seeds`, `seed.model`, or an earlier stage's."""
+    return key.lstrip("+").partition(".")[0] == "seed" or key.rpartition(".")[2] == "seed"
+
+
+def family_of(stage: str | None, label: Mapping[str, str]) -> Hashable:
+    """Equal for points of a stage that differ in seeds alone."""
+    return stage, frozenset((key, text) for key, text in label.items() if not is_seed(key))
 
 
 def in_words(point: RecordedPoint, axes: Sequence[str]) -> str:

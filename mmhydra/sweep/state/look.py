@@ -3,13 +3,12 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from mmhydra.checkpoint.stamp import STAMP, step_of
 from mmhydra.monitor.history import Past, read_past
 from mmhydra.monitor.holder import Holder, read_holder
-from mmhydra.monitor.reading import written_at
+from mmhydra.monitor.reading import seconds, written_at
 from mmhydra.run.directory import FROZEN_CONFIG, Attempt, RunDirectory
 from mmhydra.sweep.state.curves import Curves, merged
 from mmhydra.sweep.state.machines import Machines, read_machines
@@ -158,15 +157,7 @@ def _began(past: Past, frozen: float | None) -> float | None:
     """When it got its machines, in seconds since the epoch; a local one starts as soon as it is frozen."""
     if past.job_id is None:
         return frozen
-    return None if past.began is None else _seconds(past.began)
-
-
-def _seconds(iso: str) -> float | None:
-    try:
-        moment = datetime.fromisoformat(iso)
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp()
+    return seconds(past.began)
 
 
 def _sum(parts: list[float | None]) -> float | None:

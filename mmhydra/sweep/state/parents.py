@@ -5,7 +5,7 @@ from typing import Literal, Protocol
 
 from mmhydra.monitor.facts import FINAL
 from mmhydra.sweep.record import Record, RecordedPoint
-from mmhydra.sweep.state.best import Rated, Run, best, run_of
+from mmhydra.sweep.state.best import Rated, Run, best_families, run_of
 
 NOT_CHOSEN = "not chosen"  # begins the remark of a point whose stage has chosen others, or had nothing to choose from
 Waits = tuple[Literal["blocked", "unchosen"], str]  # a state, and what makes it plain
@@ -19,15 +19,21 @@ class Standing(Rated, Protocol):
         """A state of a point."""
 
 
-def parent_of(point: RecordedPoint) -> Run | None:
+def _parent_of(point: RecordedPoint) -> Run | None:
     """What names the run of a point's parent."""
     return None if point.parent is None else (point.parent.name, point.parent.run_id)
 
 
+def _parents_of(point: RecordedPoint) -> list[Run]:
+    """The runs of all parents."""
+    first = _parent_of(point)
+    return [*([] if first is None else [first]), *point.more_parents]
+
+
 def rivals_of(points: Collection[RecordedPoint], child: RecordedPoint) -> list[Run]:
-    """The runs that a point's parent competes with: the parents of all points of its stage that the study has now."""
+    """The runs that a point's parents compete with: the parents of all points of its stage that the study has now."""
     stage = [each for each in points if each.in_study and each.stage == child.stage and each.num_best == child.num_best]
-    return list(dict.fromkeys(run for each in stage if (run := parent_of(each)) is not None))
+    return list(dict.fromkeys(run for each in stage for run in _parents_of(each)))
 
 
 def waiting(states: Sequence[Standing], record: Record) -> dict[Run, Waits]:
@@ -36,7 +42,7 @@ def waiting(states: Sequence[Standing], record: Record) -> dict[Run, Waits]:
     choices: dict[tuple[str | None, int], tuple[list[Run] | None, str]] = {}
     found: dict[Run, Waits] = {}
     for each in states:
-        point, run = each.point, parent_of(each.point)
+        point, run = each.point, _parent_of(each.point)
         if each.state not in ("missing", "frozen") or run is None:
             continue
         if point.num_best is not None:
@@ -44,9 +50,9 @@ def waiting(states: Sequence[Standing], record: Record) -> dict[Run, Waits]:
             if key not in choices:
                 choices[key] = _choice(by_run, record, point, point.num_best)
             chosen, why = choices[key]
-            if chosen is None or run not in chosen:
+            if chosen is None or not any(one in chosen for one in _parents_of(point)):
                 found[run_of(point)] = "unchosen", why
-                continue
+            continue  # what is chosen is done
         parent = by_run.get(run)
         if parent is not None and parent.state != "done":
             found[run_of(point)] = "blocked", f"its parent {run[1]} is {_word(parent, found)}"
@@ -62,7 +68,10 @@ def _word(parent: Standing, found: Mapping[Run, Waits]) -> str:
 def _choice(
     by_run: Mapping[Run, Standing], record: Record, point: RecordedPoint, num_best: int
 ) -> tuple[list[Run] | None, str]:
-    """The parents that a stage goes on with, or None and why that is not known yet."""
+    """The parents that a stage goes on with, or None and why that is not known yet.
+
+    Parents that differ in seeds alone are one choice, by their mean.
+    """
     known = [by_run[run] for run in rivals_of(record.points, point) if run in by_run]
     ended = [each for each in known if each.state in FINAL]
     if len(ended) < len(known):
@@ -71,5 +80,5 @@ def _choice(
     done = [each for each in known if each.state == "done"]
     if not done:
         return [], f"{NOT_CHOSEN}: none of {len(known)} parents is done"
-    chosen = [run_of(each.point) for each in best(done, record, num_best)]
+    chosen = [run_of(each.point) for family in best_families(done, record, num_best) for each in family]
     return chosen, f"{NOT_CHOSEN}: its parent is not among the best {num_best}"

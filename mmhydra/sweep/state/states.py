@@ -1,19 +1,20 @@
 """How each point of a sweep is: from the files of its run, and from one question to each SLURM that has its job."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from mmhydra.files import read_object
-from mmhydra.monitor.facts import FINAL
 from mmhydra.monitor.history import Past
 from mmhydra.monitor.reading import now_of, number, text
 from mmhydra.monitor.verdict import job_state, local_state, unasked_state
 from mmhydra.monitor.words import reason
+from mmhydra.paths import short
 from mmhydra.run.directory import Attempt
 from mmhydra.slurm import SchedulerError
-from mmhydra.sweep.record import Record, RecordedPoint, SweepDirectory
+from mmhydra.sweep.record import ARRAY_RECORD, ARRAY_SCRIPT, Record, RecordedPoint, SweepDirectory
 from mmhydra.sweep.state.asking import Answer, BulkAsker
 from mmhydra.sweep.state.best import Run, run_of
 from mmhydra.sweep.state.curves import Curves, best_step
@@ -40,10 +41,8 @@ State = Literal[
 ]
 STATES: tuple[State, ...] = get_args(State)
 ACTIVE: tuple[State, ...] = ("pending", "starting", "running", "ending", "waiting")
-ENDED: tuple[State, ...] = tuple(state for state in STATES if state in FINAL)
 AGAIN: tuple[State, ...] = ("missing", "frozen", "failed", "preempted", "gone", "cancelled")
-ARRAY = "array.json"  # in the folder of an array, written by `mmhydra.launch.array`
-DRIVER = "driver.json"  # in the folder of a search whose driver runs as a job, written by `mmhydra.launch.search`
+LATER: tuple[State, ...] = ("blocked", "unchosen")  # not submitted, because of their parents
 _THREADS = 32  # a file server answers many at once, and each only after a while
 _AT_WORK = ("starting", "running", "ending")
 
@@ -86,6 +85,17 @@ class PointState:
 def needs_submission(state: State) -> bool:
     """Whether the same command submits such a point again. Blocked and unchosen ones: once their parents allow it."""
     return state in AGAIN
+
+
+def counts_of(points: Iterable[PointState], order: Sequence[State] = STATES) -> dict[State, int]:
+    """Points by state in an order of states, those that there are."""
+    found = Counter(each.state for each in points)
+    return {state: found[state] for state in order if found[state]}
+
+
+def counts_in_words(points: Iterable[PointState], order: Sequence[State] = STATES) -> str:
+    """`3 done, 1 failed`."""
+    return ", ".join(f"{many:,} {state}" for state, many in counts_of(points, order).items())
 
 
 @dataclass
@@ -252,24 +262,27 @@ def _as_state(word: str) -> State:
 
 def _of_cut_off_arrays(states: list[PointState], sweep: SweepDirectory) -> list[PointState]:
     """Says of frozen points whose submitter was killed that SLURM may have them all the same."""
-    arrays = {attempt: name for name, attempts in cut_off(sweep).items() for attempt in attempts}
+    arrays = _unnoted(sweep)
     if not arrays:
         return states
     found = []
     for each in states:
         newest = sweep.run(each.point).attempts[-1:] if each.state == "frozen" else []
-        name = arrays.get(str(newest[0].path)) if newest else None
-        told = f"its array {name} was being submitted when the submitter ended; the same command again finds out"
-        found.append(each if name is None else replace(each, remark=told))
+        told = arrays.get(str(newest[0].path)) if newest else None
+        found.append(each if told is None else replace(each, remark=told))
     return found
 
 
-def cut_off(sweep: SweepDirectory) -> dict[str, list[str]]:
-    """Arrays that were being submitted when their submitter ended, or are being submitted now: attempts by name."""
-    found: dict[str, list[str]] = {}
+def _unnoted(sweep: SweepDirectory) -> dict[str, str]:
+    """What is known of attempts in arrays of which nobody noted that they were submitted."""
+    found: dict[str, str] = {}
     for folder in sweep.arrays:
-        document = read_object(folder / ARRAY)
+        document = read_object(folder / ARRAY_RECORD)
         name, tasks = text(document.get("name")), document.get("tasks")
-        if document.get("state") == "submitting" and name is not None and isinstance(tasks, list):
-            found[name] = [str(task.get("attempt")) for task in tasks if isinstance(task, dict)]
+        if document.get("state") != "submitting" or name is None or not isinstance(tasks, list):
+            continue
+        told = f"its array {name} was being submitted when the submitter ended; the same command again finds out"
+        if document.get("by_hand") is True:
+            told = f"left to you: {short(folder / ARRAY_SCRIPT)}; once it is submitted the same command finds its job"
+        found |= {str(task.get("attempt")): told for task in tasks if isinstance(task, dict)}
     return found

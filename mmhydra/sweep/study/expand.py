@@ -4,15 +4,16 @@ import itertools
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmhydra import paths
 from mmhydra.errors import UserError
+from mmhydra.monitor.words import count_are
 from mmhydra.sweep.planned import Parent, Planned
 from mmhydra.sweep.study.blocks import Resources, Stage, Study
 from mmhydra.sweep.study.filters import FilterFault
-from mmhydra.sweep.study.overrides import Layers, Override, split
+from mmhydra.sweep.study.overrides import Layers, Override, label_in_words, split
 from mmhydra.sweep.study.rules import MAX_POINTS, SEED_KEYS
 from mmhydra.sweep.study.values import Value
 
@@ -45,6 +46,7 @@ def expand(study: Study, overrides: Sequence[Sequence[str]] = ((),)) -> list[Pla
     combinations = [tuple(map(split, combination)) for combination in overrides]
     planned: list[Planned] = []
     indices: dict[object, int] = {}
+    parents_of: dict[int, list[int]] = {}  # of children that may be chosen, by all that they are the same child of
     num_doubles = 0
     for typed in combinations:
         # What a combination has for itself tells its points from those of the others.
@@ -52,6 +54,8 @@ def expand(study: Study, overrides: Sequence[Sequence[str]] = ((),)) -> list[Pla
         drafts: dict[str | None, list[_Draft]] = {}
         for name, stage in study.all_stages.items():
             parents = drafts[stage.after] if stage.after is not None else None
+            if parents is not None and typed is combinations[0]:
+                _tell_inherited(study, name, stage, parents)
             points = _StagePoints(study, name, stage, typed, own)
             points.require_few(len(planned), 1 if parents is None else len(parents))
             found: dict[int, _Draft] = {}
@@ -59,6 +63,8 @@ def expand(study: Study, overrides: Sequence[Sequence[str]] = ((),)) -> list[Pla
                 parent = None if parents is None else Parent(draft.index, stage.start)
                 makes = (name, frozenset(texts), draft.index if stage.start != "none" else None)
                 index = indices.setdefault(makes, len(planned))
+                if stage.best is not None and draft.index not in (those := parents_of.setdefault(index, [])):
+                    those.append(draft.index)
                 if index < len(planned):
                     num_doubles += 1
                 else:
@@ -66,9 +72,24 @@ def expand(study: Study, overrides: Sequence[Sequence[str]] = ((),)) -> list[Pla
                 found.setdefault(index, _Draft(draft.layers, draft.resources, draft.label, index, name))
             drafts[name] = list(found.values())
     if num_doubles:
-        told = "1 point is" if num_doubles == 1 else f"{num_doubles} points are"
-        print(f"note: {told} left out, the same as others of {paths.short(study.path)}", file=sys.stderr)
-    return planned
+        told = f"{count_are(num_doubles, 'point')} left out, the same as others of {paths.short(study.path)}"
+        print(f"note: {told}", file=sys.stderr)
+    return [replace(one, more_parents=tuple(parents_of.get(at, ())[1:])) for at, one in enumerate(planned)]
+
+
+def _tell_inherited(study: Study, name: str | None, stage: Stage, parents: Sequence[_Draft]) -> None:
+    """Says which values of its parents' axes a stage has still, though it chooses another group above them."""
+    own = {split(text).key for text in stage.overrides} | {split(key).key for one in stage.factors for key in one[0]}
+    left = [
+        key
+        for key in dict.fromkeys(key for parent in parents for key in parent.label)
+        if key not in own and "." in key and key.partition(".")[0] in own
+    ]
+    if left:
+        groups = ", ".join(dict.fromkeys(key.partition(".")[0] for key in left))
+        told = f"stages.{name} chooses {groups} anew, and has {', '.join(left)} of {stage.after} still"
+        cure = f"type {', '.join(f'~{key}' for key in left)} among its overrides if it is not to"
+        print(f"note: {paths.short(study.path)}: {told}; {cure}", file=sys.stderr)
 
 
 def trial(study: Study, values: Mapping[str, str], overrides: Sequence[str] = ()) -> Planned:
@@ -120,13 +141,14 @@ class _StagePoints:
         faults: list[str] = []
         number = 0
         for parent in parents:
+            parent, overrides = self._inherited(parent)
             base = parent.layers.copy()
-            base.add_all(self._overrides)
+            base.add_all(overrides)
             for places, seed in itertools.product(itertools.product(*self._factors), self._seeds):
                 number += 1
                 choice = {key: value for place in places for key, value in place.items()}
                 try:
-                    made += self._point(parent, base, choice, seed)
+                    made += self._point(parent, overrides, base, choice, seed)
                 except FilterFault as fault:
                     faults.append(f"{_shown(choice, parent)}: {fault}")
         if faults:
@@ -141,8 +163,17 @@ class _StagePoints:
         path = paths.short(self._study.path)
         return path if self._name is None else f"{path}: stages.{self._name}"
 
+    def _inherited(self, parent: _Draft) -> tuple[_Draft, list[Override]]:
+        """A parent without what the stage deletes of its axes, and what is left of the overrides of the stage."""
+        deleted = {one.key for one in self._overrides if one.sign == "~"} & parent.label.keys()
+        if not deleted:
+            return parent, self._overrides
+        layers = parent.layers.copy()
+        layers.drop(deleted)
+        return replace(parent, layers=layers), [one for one in self._overrides if one.key not in deleted]
+
     def _point(
-        self, parent: _Draft, base: Layers, choice: Choice, seed: int | None
+        self, parent: _Draft, overrides: Sequence[Override], base: Layers, choice: Choice, seed: int | None
     ) -> list[tuple[_Draft, tuple[str, ...]]]:
         """The point of one choice; none if a filter leaves it out. Raises FilterFault."""
         own: list[tuple[Override, Any]] = [
@@ -166,7 +197,7 @@ class _StagePoints:
             resources = parent.resources
             whole = parent.layers.copy()
             whole.add_all(map(split, resources))
-            whole.add_all(self._overrides)
+            whole.add_all(overrides)
         whole.add_all([*own, *self._typed])
         return [(_Draft(layers, resources, label, parent.index, self._name), whole.texts)]
 
@@ -199,5 +230,4 @@ def _fixed(factor: Sequence[Choice], fixed: Mapping[str, Value]) -> list[Choice]
 
 
 def _shown(choice: Choice, parent: _Draft) -> str:
-    label = {**parent.label, **{key: value.label for key, value in choice.items()}}
-    return " ".join(f"{key}={text}" for key, text in label.items()) or "its point"
+    return label_in_words({**parent.label, **{key: value.label for key, value in choice.items()}}) or "its point"

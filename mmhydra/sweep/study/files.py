@@ -1,6 +1,6 @@
 """Studies: YAML files that say which runs are made, and why. docs/sweeps.md describes the format."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from mmhydra import paths
 from mmhydra.config.base import sections_in
 from mmhydra.config.problems import ConfigError, Problem
 from mmhydra.errors import UserError
-from mmhydra.sweep.study.blocks import Block, Stage, Stop, Study
+from mmhydra.sweep.study.blocks import Block, Study
 from mmhydra.sweep.study.document import Document, Loc
 from mmhydra.sweep.study.rules import find_faults
 
-__all__ = ["Block", "Stage", "Stop", "Study", "find_study", "known_studies", "read_study"]
+__all__ = ["Study", "find_study", "known_studies", "read_study"]
 
 FOLDER = "sweeps"  # below a folder of the user's own groups
 _OWN = "FILE.yaml, or NAME of FOLDER/sweeps/NAME.yaml with --config-dir FOLDER"
@@ -50,10 +50,11 @@ def known_studies(config_dirs: Sequence[Path] = ()) -> list[str]:
     return sorted({path.stem for path in files if path.is_file()})
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: Path, typed: Collection[str] | None = ()) -> Study:
     """A study, checked as far as it can be without composing. Raises ConfigError with all problems, each with its line.
 
-    Raises SecretError, with all lines, for a file that holds something secret.
+    `typed` are the keys that are typed beside it, which filters may name; None for a study that was read before, with
+    others. Raises SecretError, with all lines, for a file that holds something secret.
     Groups and choices are not known here: composing its points tells of those.
     """
     document = Document(path, _is_value)
@@ -65,7 +66,7 @@ def read_study(path: Path) -> Study:
         raise ConfigError(_in_order(document, _faults(error, document.tree))) from error
     study._path = path
     study._text = document.text
-    if problems := _in_order(document, find_faults(study)):
+    if problems := _in_order(document, find_faults(study, typed)):
         raise ConfigError(problems)
     return study
 

@@ -66,6 +66,9 @@ class Filter:
 
     def holds(self, values: Mapping[str, Any]) -> bool:
         """Whether a point passes. Raises FilterFault that names the expression if there is no answer."""
+        for name in self.names:
+            if isinstance(text := values.get(name), str) and "${" in text:
+                raise FilterFault(f"{self.text!r} has no answer: {name} is {text}, known once a point is composed")
         self._evaluator.names = {**_WORDS, **values}
         try:
             answer = self._evaluator.eval(self.text, previously_parsed=self._tree)

@@ -34,6 +34,11 @@ def split(text: str) -> Override:
     return Override(left.strip().removesuffix(key) if key else "", key, right.strip() if equals else None)
 
 
+def label_in_words(label: Mapping[str, str]) -> str:
+    """`optim.lr=0.001 model=1b`: what tells a point from the others, as one would type it."""
+    return " ".join(f"{key}={text}" for key, text in label.items())
+
+
 def fault_of_key(key: str) -> str | None:
     """Why no axis may have a key, as it is typed; None for one that may. Groups of the user's are not known here."""
     found = _KEY.fullmatch(key)
@@ -92,6 +97,12 @@ class Layers:
         other._values = dict(self._values)
         return other
 
+    def drop(self, keys: Iterable[str]) -> None:
+        """Takes the overrides of keys away."""
+        for key in keys:
+            self._by_key.pop(key, None)
+            self._values.pop(key, None)
+
     def add_all(self, overrides: Iterable[Override | tuple[Override, Any]]) -> None:
         """Puts overrides behind all others, with their typed values where those are known already."""
         for one in overrides:
@@ -100,11 +111,10 @@ class Layers:
     def _add(self, override: Override, value: Any) -> None:
         before = self._by_key.pop(override.key, None)
         self._values.pop(override.key, None)
-        if before is not None and before.sign in ("+", "++"):
-            if override.sign == "~":
-                if before.sign == "+":
-                    return  # what was added goes with its override: there is nothing else to delete
-            elif not override.sign:
+        if before is not None:
+            if override.sign == "~" and before.sign == "+":
+                return  # what was added goes with its override: there is nothing else to delete
+            if before.sign in ("+", "++") and not override.sign:
                 override = override._replace(sign="++")  # the key may be there only because it was added
         self._by_key[override.key] = override
         if override.sign != "~":

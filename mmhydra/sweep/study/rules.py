@@ -1,7 +1,7 @@
 """What is wrong with a study beyond the types of its values; each function looks at one thing."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 
 from mmhydra.sweep.study.blocks import Block, Resources, Study
@@ -16,8 +16,8 @@ _OF_POINTS = ("axes", "zip", "points", "only", "exclude", "seeds")
 Fault = tuple[Loc, str]
 
 
-def find_faults(study: Study) -> Iterator[Fault]:
-    """All of them, each with its place."""
+def find_faults(study: Study, typed: Collection[str] | None) -> Iterator[Fault]:
+    """All of them, each with its place; `typed` as in `read_study`."""
     blocks: list[tuple[Loc, Block]] = [((), study)]
     blocks += [(("stages", name), stage) for name, stage in (study.stages or {}).items()]
     for loc, block in blocks:
@@ -28,15 +28,16 @@ def find_faults(study: Study) -> Iterator[Fault]:
     yield from _of_stages(study)
     yield from _of_stop(study)
     yield from _of_space(study)
-    yield from _of_filters(study)
+    if typed is not None:
+        yield from _of_filters(study, typed)
 
 
-def keys_of(overrides: Sequence[str]) -> set[str]:
+def _keys_of(overrides: Sequence[str]) -> set[str]:
     """The keys that overrides set."""
     return {one.key for one in map(split, overrides) if one.sign != "~"}
 
 
-def factor_keys(block: Block) -> list[str]:
+def _factor_keys(block: Block) -> list[str]:
     """The keys of axes, zips, the list and the seeds, without signs; one that two of them have stands twice."""
     listed = dict.fromkeys(key for point in block.points or () for key in point)
     found = [*block.axes, *(key for part in block.zip for key in part), *listed]
@@ -55,10 +56,10 @@ def _of_overrides(overrides: Sequence[str], loc: Loc) -> Iterator[Fault]:
 
 
 def _of_resources(block: Block, loc: Loc) -> Iterator[Fault]:
-    axes = {*factor_keys(block)}
+    axes = {*_factor_keys(block)}
     for index, rule in enumerate(block.resources):
         yield from _of_overrides(rule.overrides, (*loc, "resources", index, "overrides"))
-        if both := sorted(keys_of(rule.overrides) & axes):
+        if both := sorted(_keys_of(rule.overrides) & axes):
             yield (
                 (*loc, "resources", index, "overrides"),
                 f"{', '.join(both)} is an axis too, and a point has one value of it; leave it out of one of them",
@@ -85,10 +86,10 @@ def _of_factors(block: Block, loc: Loc) -> Iterator[Fault]:
     for index, point in enumerate(block.points or ()):
         for key in point:
             yield from _of_axis(key, 1, (*loc, "points", index, key))
-    keys = factor_keys(block)
+    keys = _factor_keys(block)
     for key in sorted({key for key in keys if keys.count(key) > 1}):
         yield loc, f"{key} stands in two of axes, zip, points and seeds; leave it out of all but one"
-    for key in sorted(keys_of(block.overrides) & {*keys}):
+    for key in sorted(_keys_of(block.overrides) & {*keys}):
         yield (*loc, "overrides"), f"{key} is an axis too, so this would never count; leave it out of one of them"
     number = count(block)
     if number > MAX_POINTS:
@@ -133,7 +134,7 @@ def _of_stages(study: Study) -> Iterator[Fault]:
             legal = ", ".join(before) or "none, since this is the first"
             yield (*loc, "after"), f"no stage {stage.after} stands before this one; {meant}(legal: {legal})"
         if stage.start != "none":
-            given = keys_of(stage.overrides) | {*factor_keys(stage)}
+            given = _keys_of(stage.overrides) | {*_factor_keys(stage)}
             for key in sorted(given & {*_OF_START}):
                 yield loc, f"start: {stage.start} sets {key}; leave it out"
         before.append(name)
@@ -149,8 +150,8 @@ def _of_stop(study: Study) -> Iterator[Fault]:
 def _of_space(study: Study) -> Iterator[Fault]:
     if study.search is None:
         return
-    given = keys_of(study.overrides)
-    ruled = {key for rule in study.resources for key in keys_of(rule.overrides)}
+    given = _keys_of(study.overrides)
+    ruled = {key for rule in study.resources for key in _keys_of(rule.overrides)}
     for key in study.search.space:
         name = split(key).key
         if fault := fault_of_key(key):
@@ -160,9 +161,9 @@ def _of_space(study: Study) -> Iterator[Fault]:
             yield ("search", "space", key), f"it stands under {where} too; leave it out of one of them"
 
 
-def _of_filters(study: Study) -> Iterator[Fault]:
+def _of_filters(study: Study, typed: Collection[str]) -> Iterator[Fault]:
     """Expressions ask for values that points have. Rules of the study need them in one of its stages at least."""
-    known = {name: known_names(study, name) for name in study.all_stages}
+    known = {name: _known_names(study, name) | {*typed} for name in study.all_stages}
     everything: set[str] = set().union(*known.values())
     if study.stages is None:
         yield from _of_block_filters(study, (), everything)
@@ -190,9 +191,9 @@ def _of_filter(one: Filter, loc: Loc, known: set[str]) -> Iterator[Fault]:
         yield loc, f"{one.text!r}: {unknown_name(name, known)}"
 
 
-def known_names(study: Study, name: str | None) -> set[str]:
+def _known_names(study: Study, name: str | None) -> set[str]:
     """The names that points of a stage may have values for, before anything is typed beside `sweep=`."""
-    found = keys_of(study.overrides)
+    found = _keys_of(study.overrides)
     if study.search is not None:
         found |= {split(key).key for key in study.search.space}
     seen: set[str | None] = set()
@@ -201,7 +202,7 @@ def known_names(study: Study, name: str | None) -> set[str]:
         stage = study.all_stages.get(name)
         if stage is None:
             break
-        found |= keys_of(stage.overrides) | {*factor_keys(stage)} | ({"seed"} if stage.seeds else set())
+        found |= _keys_of(stage.overrides) | {*_factor_keys(stage)} | ({"seed"} if stage.seeds else set())
         if stage.after is None:
             break
         name = stage.after

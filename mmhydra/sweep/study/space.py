@@ -10,7 +10,6 @@ from pydantic_core import PydanticCustomError
 
 from mmhydra.sweep.study.values import quoted
 
-SAMPLERS = ("tpe", "random", "qmc", "grid")
 _MAX_CORNERS = 64  # compiled before the first trial is asked for
 
 Choice = bool | int | float | str | None
@@ -71,6 +70,9 @@ class Dimension(_Block):
             raise _fault(f"step {self.step:g} is not between 0 and high - low = {self.high - self.low:g}")
         if self.is_int and not all(number.is_integer() for number in (self.low, self.high, self.step or 1.0)):
             raise _fault("int: true needs whole numbers for low, high and step")
+        if self.step is not None and not math.isclose(steps := (self.high - self.low) / self.step, round(steps)):
+            last = self.low + math.floor(steps) * self.step
+            raise _fault(f"high {self.high:g} is no multiple of step {self.step:g} from low; type {last:g}")
         return self
 
     @property

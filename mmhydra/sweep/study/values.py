@@ -138,14 +138,14 @@ def require_plain(node: yaml.Node) -> None:
             raise ValueFault("a NUL character is in it, which no command line can hold", line)
 
 
-def is_quoted(node: yaml.ScalarNode) -> bool:
+def _is_quoted(node: yaml.ScalarNode) -> bool:
     """Whether a scalar stands in quotes, or in a block of text."""
     return node.style is not None
 
 
 def plain(node: yaml.ScalarNode) -> Any:
     """The typed value of a scalar."""
-    if is_quoted(node):
+    if _is_quoted(node):
         return node.value
     return None if node.value in ("", "~") else typed(node.value)
 
@@ -155,7 +155,7 @@ def _scalar(node: yaml.ScalarNode) -> Value:
     if not isinstance(value, str):
         written = text if isinstance(value, int | float) and not isinstance(value, bool) else _word(value)
         return Value(written, value, written)
-    if not is_quoted(node) and _FUNCTION.fullmatch(text):
+    if not _is_quoted(node) and _FUNCTION.fullmatch(text):
         told = f'{text} is a function of Hydra; write its values, as in [1, 2, 3], or for text "{text}" in quotes'
         raise ValueFault(told, node.start_mark.line + 1)
     return Value(quoted(text), text, text)

@@ -60,6 +60,8 @@ class MmhydraSweeper(BasicSweeper):
         study: str | None = None
         for override in named:
             value = override.value()
+            if isinstance(value, int | float):  # true, 12 and 1e3 are names too
+                value = (override.input_line or "").partition("=")[2].strip()
             if override.is_sweep_override() or override.is_delete() or not isinstance(value, str | None):
                 raise CompactHydraException(
                     f"{override.input_line}: a sweep is made of one study; type sweep=NAME of a file in sweeps/, "

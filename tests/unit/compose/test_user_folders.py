@@ -191,7 +191,12 @@ HYDRA = {
         "{lab}/lab/a.yaml:3",
     ),
     "hydra_logging": (of_hydra("hydra_logging: {root: {level: INFO}}"), "hydra.hydra_logging.root: {'level': 'INFO'}"),
-    "sweeper": (of_hydra("sweeper: {params: {optim.lr: '1,2'}}"), "hydra.sweeper.params: {'optim.lr': '1,2'}", ":3"),
+    "sweeper": (
+        of_hydra("sweeper: {params: {optim.lr: '1,2'}}"),
+        "hydra.sweeper.params: {'optim.lr': '1,2'}",
+        "write a study",
+        ":3",
+    ),
     "job.name": (of_hydra("job: {name: zzz}"), "hydra.job.name: 'zzz'", "hydra.job.name = zzz  {lab}/lab/a.yaml:3"),
     "help": (of_hydra("help: {template: x}"), "hydra.help.template: 'x'", "{lab}/lab/a.yaml:3"),
     "unknown": (of_hydra("foo: 1"), "hydra.foo: Key 'foo' not in 'HydraConf'", "hydra.foo = 1  {lab}/lab/a.yaml:3"),

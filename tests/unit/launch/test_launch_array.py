@@ -13,12 +13,11 @@ from mmhydra.launch.array import (
     ArrayError,
     ArrayJob,
     adopt_array,
-    array_limits,
     array_state,
     drop_array,
     executor_of_array,
     is_free_again,
-    read_array,
+    max_array_size,
     require_no_array,
     resource_class,
     submit_array,
@@ -114,7 +113,6 @@ def test_what_is_written_before_sbatch_is_called(array, slurm):
     text = (array.folder / "array.sh").read_text()
     assert text == f"{script_of(executor_of_array(array)).rstrip()}\n"
     assert "#SBATCH --array=0,4-5\n" in text
-    assert read_array(array.folder) == array
 
 
 def test_a_submission_is_written_down_in_each_attempt(array, slurm):
@@ -263,14 +261,30 @@ def test_records_that_were_written_in_part_are_completed(array, slurm, written):
 def test_an_array_that_slurm_never_got_is_submitted_again(array, slurm):
     write_array(array)
     assert adopt_array(array.folder) is None
-    assert submit_array(read_array(array.folder)) == "40"
+    assert submit_array(array) == "40"
     assert job_ids(array) == ["40_0", "40_4", "40_5"]
 
 
 def test_a_folder_without_an_array(tmp_path, slurm):
     assert (array_state(tmp_path), adopt_array(tmp_path), drop_array(tmp_path)) == ("empty", None, None)
-    with pytest.raises(ArrayError, match=r"array\.json can't be read"):
-        read_array(tmp_path)
+    assert slurm.calls == []
+
+
+@pytest.mark.parametrize("look", [array_state, adopt_array, drop_array])
+def test_a_record_that_can_not_be_read_gives_nothing_up(array, slurm, look):
+    write_array(array)
+    written = (array.folder / "array.json").read_bytes()
+    (array.folder / "array.json").write_bytes(b"{")
+    with pytest.raises(ArrayError, match=r"array\.json can't be read .*`squeue --name` shows none"):
+        look(array.folder)
+    assert not (array.folder / "claimed").exists()
+    (array.folder / "array.json").write_bytes(written)
+    slurm.answer("squeue", "40\n")
+    assert adopt_array(array.folder) == "40"
+
+
+def test_nothing_looks_for_an_array_that_was_never_written(tmp_path, slurm):
+    assert adopt_array(tmp_path) is None
     assert slurm.calls == []
 
 
@@ -375,21 +389,20 @@ def test_an_array_that_turns_up_while_it_is_given_up_is_kept(array, slurm):
 
 
 def test_limits_are_what_the_cluster_says_or_else_slurm(job_of, slurm):
-    limits = array_limits(job_of(1, cluster__slurm__max_array_size=50, cluster__slurm__array_parallelism=4).config)
-    assert (limits.max_array_size, limits.parallelism) == (50, 4)
+    assert max_array_size(job_of(1, cluster__slurm__max_array_size=50).config) == 50
     config = job_of(2).config
     slurm.answer("scontrol", "MaxArraySize            = 1001\nMaxDBDMsgs = 20024\n")
-    assert (array_limits(config).max_array_size, array_limits(config).parallelism) == (1001, None)
+    assert max_array_size(config) == 1001
     assert slurm.calls[-1] == "scontrol show config"
     slurm.answer("scontrol", err=UNREACHABLE, code=1)
     with pytest.raises(SchedulerError, match=r"Unable to contact.*type cluster\.slurm\.max_array_size=N"):
-        array_limits(config)
+        max_array_size(config)
     slurm.answer("scontrol", "MaxArraySize            = 0\n")
     with pytest.raises(SchedulerError, match="takes no job arrays"):
-        array_limits(config)
+        max_array_size(config)
     slurm.remove("scontrol")
     with pytest.raises(SchedulerError, match="is not on PATH"):
-        array_limits(config)
+        max_array_size(config)
 
 
 def test_runs_that_ask_for_the_same_share_a_class(job_of):

@@ -17,6 +17,8 @@ from fake_trials import NUM_STEPS, Machines, begin, composed, driver, started, s
 
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.launch.search.book import Book, BookError
+from mmhydra.launch.slurm import NOT_SUBMITTED
+from mmhydra.run.outcome import conclude
 from mmhydra.sweep.record import sweep_directory
 from mmhydra.sweep.study.space import Search
 
@@ -239,6 +241,27 @@ def test_a_full_queue_is_waited_for_and_an_empty_one_that_refuses_ends_the_drive
     again.runs.start = never  # type: ignore[method-assign]
     with pytest.raises(UserError, match="QOSMaxSubmitJobLimit"):
         to_the_end(again, Machines(tmp_path / "other", loss))
+
+
+def test_an_attempt_that_sbatch_refused_is_no_failure_of_its_trial(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmhydra.launch.search.driver._RETRY_S", 0.0)
+    wanted = search(num_trials=1, attempts=0)
+    sweep = begin(tmp_path, wanted)
+    lines: list[str] = []
+    search_driver = driver(sweep, wanted, say=lines.append)
+    begins, refusals = search_driver.runs.start, iter([True])
+
+    def start(candidates):
+        begins(candidates)
+        if next(refusals, False):
+            (attempt,) = sweep.run(candidates[0].recorded).attempts
+            conclude(attempt, ExitCode.CONFIG, "QOSMaxSubmitJobLimit", requeue=False, reason=NOT_SUBMITTED)
+            raise UserError("QOSMaxSubmitJobLimit")
+
+    search_driver.runs.start = start  # type: ignore[method-assign]
+    to_the_end(search_driver, Machines(tmp_path, loss))
+    assert [trial.state for trial in search_driver.book.trials] == ["done"]
+    assert "1 trial could not be started, tried again in 0 s: QOSMaxSubmitJobLimit" in lines
 
 
 def test_a_journal_that_a_kill_cut_off_is_read_as_far_as_it_goes(tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from mmhydra.launch.search.runs import MachineRuns, _Process
 from mmhydra.launch.search.trials import Candidate
 from mmhydra.run.directory import Attempt
 from mmhydra.run.lease import hold
+from mmhydra.slurm import SchedulerError
 from mmhydra.sweep.record import RecordedPoint, sweep_directory
 from mmhydra.sweep.state.states import PointState
 
@@ -82,7 +84,7 @@ def candidate(number: int = 1) -> Candidate:
 
 def runs(tmp_path: Path) -> MachineRuns:
     origin: Any = None
-    return MachineRuns(sweep_directory(tmp_path, "mine"), origin, 1, lambda sweep, points: None)
+    return MachineRuns(sweep_directory(tmp_path, "mine"), origin, 1, lambda sweep, points, origin: None)
 
 
 @pytest.mark.parametrize(("code", "told"), [(2, "no data"), (1, "no data"), (0, None), (-9, None)])
@@ -99,6 +101,27 @@ def test_the_last_words_of_a_process_that_did_not_begin_are_told(attempt, tmp_pa
     assert machine.refusal(own) == told
     attempt.outcome.write_text("{}")  # it began: how it ended is there
     assert machine.refusal(own) is None
+
+
+def test_a_process_that_ended_is_no_zombie_until_the_driver_ends(attempt, tmp_path):
+    machine = runs(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout:
+        process.stdout.read()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it ended, and nobody has asked how
+    machine._processes[candidate().run] = _Process(attempt, process, tmp_path / "log")
+    machine.start([])
+    assert process.returncode == 0
+
+
+def test_runs_are_submitted_with_the_origin_of_the_search(tmp_path):
+    given = []
+    origin: Any = object()
+    machine = MachineRuns(sweep_directory(tmp_path, "mine"), origin, 1, lambda *given_: given.append(given_))
+    point: Any = SimpleNamespace(config=SimpleNamespace(cluster=SimpleNamespace(kind="slurm")))
+    machine.start([Candidate(candidate().recorded, point)])
+    assert given == [(machine.sweep, [point], origin)]
 
 
 def test_a_run_is_ended_by_its_file_and_one_that_waits_is_cancelled_too(tmp_path, monkeypatch):
@@ -120,3 +143,18 @@ def test_a_run_is_ended_by_its_file_and_one_that_waits_is_cancelled_too(tmp_path
     run.clear_triggers()
     machine.end(PointState(point, "pending", job_id="7_2"))
     assert (cancelled, run.trigger("stop").exists()) == (["7_1", "7_2"], False)
+
+
+def test_a_run_in_the_queue_that_can_not_be_cancelled_is_ended_by_its_file(tmp_path, monkeypatch, capsys):
+    class Slurm:
+        def cancel(self, job_id: str) -> None:
+            raise SchedulerError("scancel: no answer within 30 s")
+
+    monkeypatch.setattr("mmhydra.launch.search.runs.scheduler", lambda conf: Slurm())
+    machine = runs(tmp_path)
+    point = candidate().recorded
+    run = machine.sweep.run(point)
+    run.path.mkdir(parents=True)
+    machine.end(PointState(point, "pending", job_id="7_2"))
+    assert run.trigger("stop").exists()
+    assert "warning: scancel: no answer" in capsys.readouterr().err

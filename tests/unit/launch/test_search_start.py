@@ -1,5 +1,7 @@
 """What is refused before a search begins; nothing is written then. No data is at hand here."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,8 @@ from fake_sweep import RECORD, point
 from mmhydra.compose.many import NotStock
 from mmhydra.config.problems import ConfigError
 from mmhydra.config.secrets import SecretError
-from mmhydra.errors import UserError
+from mmhydra.errors import ExitCode, UserError
+from mmhydra.launch.search import driving
 from mmhydra.launch.search import start as start_module
 from mmhydra.launch.search.setting import Setting
 from mmhydra.launch.search.start import start_search
@@ -36,8 +39,14 @@ def start(tmp_path, monkeypatch):
     monkeypatch.setenv("MMHYDRA_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("MMHYDRA_CLUSTER", raising=False)
 
-    def start(*typed: str, old: str = "", new: str = "", points: int = 1) -> None:
+    def with_data(*given: Any) -> None:
+        raise AssertionError("it was not refused: next it would build data, and begin")
+
+    monkeypatch.setattr(start_module, "with_data", with_data)
+
+    def start(*typed: str, old: str = "", new: str = "", points: int = 1, prune: bool = False) -> None:
         asked, study = read(tmp_path, *typed, old=old, new=new, points=points)
+        asked = replace(asked, prune=prune)
         before = sorted(tmp_path.glob("outputs/**"))
         try:
             start_search(asked, study)
@@ -114,6 +123,22 @@ def test_what_was_checked_is_kept_and_not_what_the_file_is_by_then(tmp_path, mon
     assert sweep.is_search
 
 
+def test_a_process_that_has_code_of_the_store_drives_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("MMHYDRA_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("MMHYDRA_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("MMHYDRA_CLUSTER", raising=False)
+    asked, study = read(tmp_path)
+    origin: Any = SimpleNamespace(code={})
+    monkeypatch.setattr(start_module, "with_data", lambda points, again, say: points)
+    monkeypatch.setattr(start_module, "Setting", lambda *given: SimpleNamespace(write=lambda sweep: None))
+    monkeypatch.setattr(start_module, "_begin", lambda *given: origin)
+    monkeypatch.setattr(start_module, "use_frozen_code", lambda *given: None)
+    driven: list[str] = []
+    monkeypatch.setattr(driving, "drive_search", lambda sweep, say: driven.append(sweep.name) or ExitCode.FAILED)
+    assert start_search(asked, study) == ExitCode.FAILED
+    assert driven == ["mine"]
+
+
 def put(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
@@ -174,6 +199,21 @@ def test_one_command_is_one_search(start):
         start("seed.model=1", points=2)
 
 
+def test_trials_are_not_pruned_by_a_flag(start):
+    with pytest.raises(UserError, match=r"--prune cancels jobs of points .* leave it out, .* mmhydra\.cancel mine"):
+        start(prune=True)
+
+
+def test_a_dry_run_prints_the_corners_and_what_all_trials_may_cost(start, capfd):
+    start(*DEAR, "dry_run=config")
+    captured = capfd.readouterr()
+    documents = captured.out.split("---\n")
+    assert [re.search(r"^  lr: (.*)", each, re.M)[1] for each in documents] == ["0.001", "0.01"]
+    assert "search mine-" in captured.err
+    assert "h100_64: 10 points, at most 640 GPU-hours" in captured.err
+    assert "a start needs confirm=true: h100_64 60" in captured.err
+
+
 def test_dry_runs_say_what_to_type(start):
-    with pytest.raises(UserError, match="dry_run=config: the trials of a search are not known before it runs"):
-        start("dry_run=config")
+    with pytest.raises(UserError, match="dry_run=freeze: the trials of a search are not known before it runs"):
+        start(*DEAR, "dry_run=freeze")

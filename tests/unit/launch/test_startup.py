@@ -9,6 +9,7 @@ import pytest
 PROGRAM = """
 import builtins, os, runpy, signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 usual = builtins.__import__
 
 def interrupted(name, *rest, **more):

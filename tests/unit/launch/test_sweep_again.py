@@ -1,16 +1,23 @@
 """The same command again after something has changed, pruning, and what is said of points that nothing starts."""
 
 import json
+import os
 import shlex
+import socket
 from pathlib import Path
 
 import pytest
 from fake_slurm import squeue_row
+from fake_sweep import FakeSweep
+from fake_sweep import point as fake_point
+from rich.console import Console
 from sweep_place import COMMON, finish, newest, words
 
 from mmhydra.errors import ExitCode, UserError
 from mmhydra.launch.sweeps.asked import Asked
+from mmhydra.launch.sweeps.pruning import prune
 from mmhydra.sweep.record import SweepDirectory
+from mmhydra.sweep.state.states import read_states
 
 LADDER = (
     "stages:\n  a: {axes: {optim.lr: [1e-3, 2e-3, 3e-3]}}\n"
@@ -87,7 +94,7 @@ def test_what_the_best_are_chosen_from_is_not_run_again_without_a_word(tools, su
         UserError, match=r"(?s)3 points are other runs now.*optim\.min_lr is 2e-05.* 3 of those"
     ) as raised:
         submit(ladder)
-    assert f"python -m mmhydra.drive {shlex.quote(str(sweep.path))}\n" in str(raised.value)
+    assert f" -m mmhydra.drive {shlex.quote(str(sweep.path))}\n" in str(raised.value)
     assert str(raised.value).endswith("add confirm=true to this command")
     assert sweep.record.read_bytes() == before
     assert tools.num_submitted == 1
@@ -181,6 +188,17 @@ def test_a_child_that_waits_for_a_job_that_is_pruned_is_submitted_anew(tools, su
     assert json.loads(sweep.run(child).attempts[-1].submitted.read_text())["job_id"] != "102_0"
 
 
+def test_how_to_end_what_runs_on_this_machine_can_be_typed(default_config, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    sweep = FakeSweep(tmp_path / "outputs", default_config, [fake_point(1), fake_point(2, name="a b", in_study=False)])
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "attempt": 1, "released": False}
+    sweep.running(sweep.frozen(2), 10)
+    sweep.run(2).lease.write_text(json.dumps(owner))
+    prune(Console(highlight=False, soft_wrap=True), sweep.directory, sweep.record)
+    place = f"outputs/a b/{sweep.point(2).run_id}"
+    assert f" -m mmhydra.cancel '{place}'\n" in capsys.readouterr().out
+
+
 # ---------------------------------------------------------------- what is said
 
 
@@ -212,8 +230,12 @@ def test_a_frozen_script_waits_for_what_the_cluster_says_and_for_its_parent(tool
         "stages:\n  a: {axes: {seed.data: [1]}}\n"
         "  b: {after: a, start: none, overrides: [optim.lr=2e-3, 'cluster.slurm.dependency=afterok:77']}\n"
     )
-    submit(stages, "dry_run=freeze")
+    sweep = submit(stages, "dry_run=freeze")
     assert "--dependency=afterok:77,afterok:${ARRAY_0001}_0" in capsys.readouterr().out
+    assert sweep.read().command == ("-m", "sweep=mine"), "what goes on with it submits"
+    first, second = read_states(sweep, sweep.read())
+    assert (first.state, second.state) == ("frozen", "blocked")
+    assert "left to you: " in str(first.remark)
 
 
 def test_a_child_with_a_dependency_of_which_any_part_will_do_comes_once_its_parent_is_done(tools, submit):
@@ -243,3 +265,39 @@ def test_points_that_ran_here_are_told_as_such(tools, submit, monkeypatch, capsy
     assert "ran here  2 points" in shown
     assert "submitted  " not in shown
     assert tools.num_submitted == 0
+
+
+# ---------------------------------------------------------------- the best, with seeds
+
+SEEDS = (
+    "stages:\n  small: {axes: {optim.lr: [1e-3, 3e-3]}, seeds: 2}\n"
+    "  large: {after: small, best: 1, overrides: [training.steps=300], seeds: [7]}\n"
+)
+
+
+def test_of_parents_that_differ_in_seeds_the_mean_counts_and_all_of_them_compete(tools, submit):
+    sweep = submit(SEEDS)
+    *small, low, high = sweep.read().points
+    assert [each.label["optim.lr"] for each in (low, high)] == ["1e-3", "3e-3"]
+    assert [len(each.more_parents) for each in (low, high)] == [1, 1]
+    for point, loss in zip(small, (3.0, 3.2, 3.1, 2.0), strict=True):
+        finish(sweep, point, loss)
+    assert words(sweep) == ["done"] * 4 + ["unchosen", "missing"]
+    submit(SEEDS)
+    assert tools.num_submitted == 2
+    assert [sweep.run(each).attempts != [] for each in (low, high)] == [False, True]
+
+
+def test_a_child_of_several_parents_is_run_where_the_first_of_them_failed(tools, submit):
+    sweep = submit(SEEDS)
+    for point, loss in zip(sweep.read().points[:4], (3.0, 3.2, 3.1, 2.0), strict=True):
+        failed = point.label == {"optim.lr": "3e-3", "seed": "42"}
+        finish(sweep, point, loss, ExitCode.CONFIG if failed else ExitCode.DONE)
+    assert words(sweep) == ["done", "done", "failed", "done", "unchosen", "missing"]
+    with pytest.raises(UserError, match="slurm_dev: 2 points, at most"):  # what failed is tried again, and one child
+        submit(SEEDS, "cluster.confirm_gpu_hours=0.001")
+
+
+def test_the_children_of_a_family_of_parents_count_once(tools, submit):
+    with pytest.raises(UserError, match="slurm_dev: 5 points, at most"):
+        submit(SEEDS, "cluster.confirm_gpu_hours=0.001")

@@ -1,5 +1,6 @@
 """The points of a sweep: composed and named all or none, parents before children, each run once."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ def test_children_of_what_is_wrong_are_counted_and_not_told_as_faults_of_their_o
     points = [planned("optim.lr=x"), planned("seed.data=2", parent=Parent(0, "extend")), planned("seed.data=3")]
     with pytest.raises(UserError, match="1 of 3 points") as raised:
         compiled(points)
-    assert str(raised.value).endswith("not looked at: 1 points that come after these")
+    assert str(raised.value).endswith("not looked at: 1 point that comes after these")
 
 
 def test_a_child_that_does_not_fit_its_parent_is_refused_before_anything_starts(data):
@@ -197,6 +198,8 @@ def test_a_sweep_is_named_by_what_was_typed_whatever_the_order_and_the_command_s
     assert len(name) == len("multirun-") + 8
     assert asked("model=100m", "dry_run=config", "optim.lr=1,2", "confirm=true").name == name
     assert asked("model=1b", "optim.lr=1,2").name != name
+    elsewhere = replace(asked("optim.lr=1,2", "model=100m"), config_dirs=(Path("lab"),))  # another meaning of the words
+    assert elsewhere.name != name
     assert asked(study="lr_ladder").name == asked("confirm=true", study="lr_ladder").name == "lr_ladder"
     other = asked("tag=a", study="lr_ladder").name
     assert other.startswith("lr_ladder-")
@@ -209,3 +212,18 @@ def test_points_of_a_plain_sweep_are_labelled_by_what_differs():
     labels = [dict(one.label) for one in planned_points(Asked(None, (), points), None)]
     assert labels == [{"a": "1"}, {"a": "2"}]
     assert [name_of(one) for one in planned_points(Asked(None, (), points[:1]), None)] == ["a=1 b=x c=3"]
+
+
+@pytest.mark.parametrize("dry_run", [(), ("dry_run=config",)])
+def test_a_stage_of_the_best_whose_points_are_other_runs_again_is_refused(data, dry_run):
+    first = [planned(f"optim.lr={rate}", *dry_run, stage="a") for rate in ("1e-3", "2e-3")]
+    again = [
+        planned(
+            f"optim.lr={rate}", "checkpoint.interval=20", *dry_run, stage="b", parent=Parent(at, "none"), num_best=1
+        )
+        for at, rate in enumerate(("1e-3", "2e-3"))
+    ]
+    with pytest.raises(UserError, match=r"(?s)point 3 .*it is the run of a: optim.lr=1e-3.*tag=NAME.*point 4 "):
+        told([*first, *again])
+    other = [replace(one, overrides=(*one.overrides, "tag=b")) for one in again]
+    assert len(told([*first, *other])[0]) == 4

@@ -49,7 +49,7 @@ def test_the_best_go_on_once_all_have_ended_and_all_is_composed_once(tools, subm
     points_of = driving.points_of
     monkeypatch.setattr(driving, "points_of", lambda *given: composed.append(given) or points_of(*given))
     said = drive(sweep, lambda: None, lambda: end_parents(sweep))
-    assert said == ["submitted to slurm_dev: 102 (1 points)"]
+    assert said == ["submitted to slurm_dev: 102 (1 point)"]
     tools.queue(sweep)
     assert words(sweep) == ["done", "done", "unchosen", "pending"]
     assert len(composed) == 1
@@ -63,7 +63,7 @@ def test_the_verb_ends_with_what_to_type(tools, submit, monkeypatch, capsys):
     capsys.readouterr()
     assert main([str(sweep.path)]) == ExitCode.DONE
     submitted, last = capsys.readouterr().out.splitlines()
-    assert submitted.endswith(" submitted to slurm_dev: 102 (1 points)")
+    assert submitted.endswith(" submitted to slurm_dev: 102 (1 point)")
     assert last.endswith(f" nothing is left to wait for; python -m mmhydra.status {sweep.path} shows the table")
 
 
@@ -74,7 +74,7 @@ def test_while_it_waits_cancel_names_it_and_no_other_command_submits(tools, subm
 
     def others() -> None:
         told.extend(cancel(sweep))
-        with pytest.raises(HeldError, match=f"the sweep mine is being submitted, started by process {os.getpid()}"):
+        with pytest.raises(HeldError, match=f"the sweep mine is .* or driven, started by process {os.getpid()}"):
             submit(LADDER)
         end_parents(sweep)
 
@@ -90,7 +90,7 @@ def test_what_slurm_refuses_is_tried_again(tools, submit, drive):
     said = drive(sweep, lambda: None)
     assert "QOSMaxSubmitJobPerUserLimit" in said[0]
     assert said[0].startswith("tried again in 30 s: ")
-    assert said[1:] == ["submitted to slurm_dev: 103 (1 points)"]
+    assert said[1:] == ["submitted to slurm_dev: 103 (1 point)"]
     assert [len(sweep.run(point).attempts) for point in sweep.read().points] == [1, 1, 0, 1]
 
 
@@ -110,7 +110,7 @@ def test_a_run_that_somebody_has_is_waited_for(tools, submit, drive, capsys):
     owner = {"host": "n1", "pid": 7, "since": "2026-01-01T00:00:00", "attempt": 1, "released": False}
     child.lease.write_text(json.dumps(owner))
     said = drive(sweep, lambda: child.lease.write_text(json.dumps({**owner, "released": True})))
-    assert said == ["submitted to slurm_dev: 102 (1 points)"]
+    assert said == ["submitted to slurm_dev: 102 (1 point)"]
     assert "note: not submitted: the run " in capsys.readouterr().out
 
 
@@ -129,8 +129,8 @@ def test_another_command_is_waited_for(tools, submit, monkeypatch):
 
     monkeypatch.setattr("time.sleep", go_on)
     drive_stages(sweep, said.append)
-    assert said[0].startswith("waits: the sweep mine is being submitted, started by process ")
-    assert said[1:] == ["submitted to slurm_dev: 102 (1 points)"]
+    assert said[0].startswith("waits: the sweep mine is being submitted or driven, started by process ")
+    assert said[1:] == ["submitted to slurm_dev: 102 (1 point)"]
 
 
 def test_points_that_are_not_composed_as_they_were_are_refused(tools, submit, drive, tmp_path):
@@ -142,7 +142,7 @@ def test_points_that_are_not_composed_as_they_were_are_refused(tools, submit, dr
     (folder,) = json.loads((sweep.origin / "provenance.json").read_text())["config_folders"]
     file.write_text("# @package _global_\noptim:\n  min_lr: 2e-5\n")
     end_parents(sweep)
-    assert drive(sweep) == ["submitted to slurm_dev: 102 (1 points)"], "the folder as it was is kept"
+    assert drive(sweep) == ["submitted to slurm_dev: 102 (1 point)"], "the folder as it was is kept"
     stored = Path(folder["snapshot"]) / "experiment" / "mine.yaml"
     stored.chmod(0o644)
     stored.write_text("# @package _global_\noptim:\n  min_lr: 2e-5\n")

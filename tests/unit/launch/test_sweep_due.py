@@ -9,7 +9,7 @@ from mmhydra.compose import compose
 from mmhydra.errors import UserError
 from mmhydra.launch.sweeps.arrays import Grouping, batch_job, placeholder
 from mmhydra.launch.sweeps.compiling import compiled
-from mmhydra.launch.sweeps.cost import costs, lines, most, require_confirmed
+from mmhydra.launch.sweeps.cost import costs, limits, lines, most, require_confirmed
 from mmhydra.launch.sweeps.due import due, without_later
 from mmhydra.launch.sweeps.recording import key_of, numbered
 from mmhydra.run.snapshot import Snapshot
@@ -199,6 +199,10 @@ def test_costs_are_summed_by_cluster_and_more_than_its_limit_needs_a_word(make):
     more = costs(dear(make("0", "1", "2")))
     with pytest.raises(UserError, match=r"(?s)slurm_dev: 3 points, at most 0.25 GPU-hours, 0.5 USD.*confirm=true: "):
         require_confirmed(more)
+    assert limits(costs(dear(make("0", "1", "2")))) == [
+        "above these GPU-hours (cluster.confirm_gpu_hours) a start needs confirm=true: slurm_dev 0.2"
+    ]
+    assert limits([cost]) == []
     confirmed = [replace(point, request=replace(point.request, confirm=True)) for point in dear(make("0", "1", "2"))]
     require_confirmed(costs(confirmed))
 

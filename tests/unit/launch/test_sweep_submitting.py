@@ -4,12 +4,16 @@ import json
 
 import pytest
 from fake_slurm import squeue_row
-from sweep_place import newest, words
+from sweep_place import finish, newest, words
 
-from mmhydra.errors import UserError
+from mmhydra.errors import ExitCode, UserError
 from mmhydra.files import read_object
 from mmhydra.launch.slurm import SubmissionError
+from mmhydra.launch.sweeps import submitting
+from mmhydra.launch.sweeps.freezing import Frozen, kept_origin
 from mmhydra.launch.sweeps.holding import holding
+from mmhydra.launch.sweeps.replaying import points_of
+from mmhydra.launch.sweeps.submitting import submit_points
 from mmhydra.run.directory import Attempt, RunDirectory
 from mmhydra.run.lease import HeldError, hold
 from mmhydra.sweep.record import sweep_directory
@@ -112,7 +116,7 @@ def test_too_dear_a_sweep_is_refused_before_anything_is_written(tools, submit, t
 
 def test_one_command_at_a_time(tools, submit):
     sweep = submit(CLASSES)
-    with holding(sweep), pytest.raises(UserError, match="the sweep mine is being submitted, started by process"):
+    with holding(sweep), pytest.raises(UserError, match="the sweep mine is being submitted or driven, started"):
         submit(CLASSES)
 
 
@@ -218,3 +222,35 @@ def test_a_new_run_is_frozen_by_one_command_at_a_time(tools, submit, monkeypatch
     monkeypatch.setattr(Attempt, "freeze", freezing)
     submit("axes: {seed.data: [1, 2]}\n")
     assert len(held) == 2
+
+
+def test_a_run_that_another_sweep_submits_while_this_one_looks_is_submitted_once(tools, submit, monkeypatch, capsys):
+    freeze_free, rivals = submitting.freeze_free, ["other"]
+
+    def overtaken(*arguments: object) -> Frozen:
+        if rivals:
+            submit("axes: {seed.data: [1]}\n", name=rivals.pop())
+        return freeze_free(*arguments)
+
+    monkeypatch.setattr(submitting, "freeze_free", overtaken)
+    mine = submit("axes: {seed.data: [1, 2]}\n")
+    assert tools.num_submitted == 2
+    assert "was started meanwhile, attempt 1, job 101_0" in capsys.readouterr().out
+    assert [read_object(attempt.submitted)["job_id"] for attempt in newest(mine)] == ["101_0", "102_0"]
+
+
+def test_points_that_slurm_took_without_a_word_are_not_submitted_again(tools, submit):
+    sweep = submit("axes: {seed.data: [1]}\n")
+    finish(sweep, sweep.read().points[0], code=ExitCode.FAILED)
+    origin = kept_origin(sweep)
+    points = points_of(sweep.read(), origin)
+    tools._script("sbatch", f"echo x >> {tools.folder}/count; echo 'Socket timed out' >&2; exit 1")
+    tools._script("squeue", "echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(SubmissionError, match="can't be found out"):
+        submit_points(sweep, points, origin)
+    assert (tools.num_submitted, words(sweep)) == (2, ["frozen"])
+
+    tools._script("squeue", f'case "$*" in *--name=*) echo 102 ;; *) echo "{squeue_row("102_0", "PENDING")}" ;; esac')
+    submit_points(sweep, points, origin)
+    assert (tools.num_submitted, words(sweep)) == (2, ["pending"])
+    assert [attempt.number for attempt in newest(sweep)] == [2]

@@ -27,7 +27,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def page(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "200")  # commands in one line, wherever this Python lies
 
     def page(scene: Any) -> str:
         assert status.main([str(scene.path)]) == 0

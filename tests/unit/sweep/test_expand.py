@@ -1,6 +1,6 @@
 """From studies to points: factors, filters, resources, stages, and what is typed beside them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,15 +12,15 @@ from mmhydra.sweep.planned import Parent, Planned
 from mmhydra.sweep.study.expand import expand, trial
 from mmhydra.sweep.study.files import Study, read_study
 
-Read = Callable[[str], Study]
+Read = Callable[..., Study]
 
 
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
-    def read(text: str) -> Study:
+    def read(text: str, typed: Collection[str] = ()) -> Study:
         path = tmp_path / "mine.yaml"
         path.write_text(f"question: Which?\nstop_rule: When it is known.\n{text}")
-        return read_study(path)
+        return read_study(path, typed)
 
     return read
 
@@ -283,3 +283,35 @@ def test_a_search_has_no_points_but_trials(read: Read) -> None:
         "optim.lr=0.01",
         "model=100m",
     )
+
+
+GROUP = """
+stages:
+  a: {axes: {model: [debug], model.num_layers: [2, 4]}, overrides: [optim.min_lr=1e-5]}
+  b: {after: a, overrides: [%s]}
+"""
+
+
+def test_a_value_of_an_axis_below_a_group_that_is_chosen_anew_is_told(
+    read: Read, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = expand(read(GROUP % "model=100m"))
+    assert kept[2].overrides == ("optim.min_lr=1e-5", "model.num_layers=2", "model=100m")
+    told = capsys.readouterr().err
+    assert "stages.b chooses model anew, and has model.num_layers of a still; type ~model.num_layers among" in told
+
+
+def test_a_stage_deletes_an_axis_of_its_parents(read: Read, capsys: pytest.CaptureFixture[str]) -> None:
+    planned = expand(read(GROUP % "model=100m, ~model.num_layers"))
+    assert [point.overrides for point in planned[2:]] == [("optim.min_lr=1e-5", "model=100m")]
+    assert "chooses model anew" not in capsys.readouterr().err
+
+
+def test_filters_name_what_is_typed_and_nothing_that_is_not_known_yet(read: Read, tmp_path: Path) -> None:
+    text = "axes: {optim.lr: [1, 2]}\nonly: optim.beta2 > 0.95\n"
+    with pytest.raises(UserError, match=r"only: 'optim.beta2 > 0.95': no value for optim.beta2"):
+        read(text)
+    typed = [["optim.beta2=0.96"], ["optim.beta2=0.99"]]
+    assert len(expand(read(text, {"optim.beta2"}), typed)) == 4
+    with pytest.raises(UserError, match=r"optim.lr is \$\{optim.min_lr\}, known once a point is composed"):
+        expand(read("axes: {optim.lr: [1, '${optim.min_lr}']}\nonly: optim.lr == 1\n"))

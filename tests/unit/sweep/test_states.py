@@ -334,6 +334,9 @@ def test_an_array_whose_submitter_was_killed_is_told(make_sweep: Make, slurm_con
     assert (one.state, two.state) == ("frozen", "missing")
     assert one.remark is not None
     assert "lr-0001-ab was being submitted when the submitter ended" in one.remark
+    sweep.write(folder / "array.json", state="submitting", name="lr-0001-ab", tasks=tasks, by_hand=True)
+    assert "left to you: " in str(states(sweep)[0].remark)
+    assert "arrays/0001/array.sh" in str(states(sweep)[0].remark)
 
 
 def test_two_thousand_points_are_read_in_few_calls(make_sweep: Make, slurm: FakeSlurm, slurm_config) -> None:

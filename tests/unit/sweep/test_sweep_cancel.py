@@ -8,17 +8,18 @@ from dataclasses import replace
 
 import pytest
 from fake_slurm import FakeSlurm, squeue_row
-from fake_sweep import FakeSweep
+from fake_sweep import FakeSweep, point
 
 from mmhydra import cancel
+from mmhydra.monitor.words import python_module
 
 Make = Callable[..., FakeSweep]
 
 
 @pytest.fixture
 def told(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def told(code: int = 0) -> str:
-        assert cancel.main(["lr_ladder"]) == code
+    def told(code: int = 0, name: str = "lr_ladder") -> str:
+        assert cancel.main([name]) == code
         captured = capsys.readouterr()
         return captured.err if code else captured.out
 
@@ -170,7 +171,20 @@ def test_local_points_are_told_how_to_end(make_sweep: Make, told) -> None:
     lines = told().splitlines()
     assert lines[0] == "7 points without a job at work; this ends them:"
     assert lines[1] == f"kill {os.getpid()}"
-    assert lines[-1].startswith("and 2 more: python -m mmhydra.status outputs/sweeps/lr_ladder")
+    assert lines[-1].startswith(f"and 2 more: {python_module('status')} outputs/sweeps/lr_ladder")
+
+
+def test_what_is_to_be_typed_is_quoted(make_sweep: Make, told, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [point(number, name="a b") for number in range(1, 8)]
+    sweep = make_sweep(points=points, name="lr ladder")
+    owner = {"host": socket.gethostname(), "pid": os.getpid(), "attempt": 1, "released": False}
+    for number in range(1, 8):
+        sweep.running(sweep.frozen(number), 10)
+        sweep.run(number).lease.write_text(json.dumps(owner))
+    monkeypatch.setattr("mmhydra.sweep.ending.read_holder", lambda place, now: None)  # they ended just now
+    lines = told(name="lr ladder").splitlines()
+    assert lines[1] == f"touch 'outputs/a b/{sweep.point(1).run_id}/stop'"
+    assert lines[-1].endswith("-m mmhydra.status 'outputs/sweeps/lr ladder' --state running")
 
 
 def test_who_submits_is_told_first(make_sweep: Make, told) -> None:
@@ -180,3 +194,16 @@ def test_who_submits_is_told_first(make_sweep: Make, told) -> None:
     lines = told().splitlines()
     assert lines[0].startswith(f"process {os.getpid()} on {socket.gethostname()} may go on to submit; end it first")
     assert lines[1] == f"kill {os.getpid()}"
+
+
+def test_a_silent_slurm_is_asked_about_one_array_and_not_about_each(
+    make_sweep: Make, slurm: FakeSlurm, slurm_config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(1, slurm_config)
+    for number in range(3):
+        folder = sweep.directory.new_array()
+        sweep.write(folder / "array.json", state="submitting", name=f"lr-{number}", written=None, tasks=[])
+    slurm.is_down()
+    assert cancel.main(["lr_ladder"]) == 2
+    assert "SLURM can't be asked" in capsys.readouterr().err
+    assert sum("--name=lr-" in call for call in slurm.calls if call.startswith("squeue")) == 1

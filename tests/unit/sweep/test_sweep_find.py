@@ -1,7 +1,9 @@
 """Sweeps by name, by path, by the id of an array; runs as before."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from fake_sweep import FakeSweep
@@ -53,6 +55,22 @@ def test_what_is_none_names_those_that_are(make_sweep: Callable[..., FakeSweep])
     for odd in ("", ".", "x" * 5000, "a\0b"):
         with pytest.raises(UserError):
             find_sweep(odd)
+
+
+def test_a_sweep_that_is_removed_meanwhile_is_none(
+    make_sweep: Callable[..., FakeSweep], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = make_sweep(name="stable_decay")
+    make_sweep()
+    usual = Path.glob
+
+    def glob(folder: Path, pattern: str) -> Iterator[Path]:
+        found = list(usual(folder, pattern))
+        shutil.rmtree(gone.directory.path, ignore_errors=True)
+        return iter(found)
+
+    monkeypatch.setattr(Path, "glob", glob)
+    assert known_sweeps() == ["lr_ladder"]
 
 
 def test_without_any_sweep(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,9 @@ from fake_slurm import FakeSlurm, squeue_row
 from fake_sweep import FakeSweep, parent, point
 
 from mmhydra import status
+from mmhydra.sweep.report.page import report
+from mmhydra.sweep.show.overview import read_overview
+from mmhydra.sweep.state.curves import Curves
 
 Make = Callable[..., FakeSweep]
 
@@ -71,6 +74,17 @@ def test_only_the_failed_ones(make_sweep: Make, told) -> None:
         table = page.split("╯")[1].split("why")[0]
         assert [i for i, run in enumerate(ids) if run in table] == shown
     assert "no point is in such a state" in told("lr_ladder", "--state", "running")
+
+
+def test_the_json_object_has_the_points_that_are_asked_for(make_sweep: Make, told) -> None:
+    sweep = make_sweep(3)
+    sweep.done(1, 2.5)
+    sweep.ended(sweep.frozen(2), "failed", 1, 10)
+    for arguments, shown in ((["--failed"], [2]), (["--state", "done", "--state", "missing"], [1, 3])):
+        document = json.loads(told("lr_ladder", "--json", *arguments))
+        assert [each["number"] for each in document["points"]] == shown
+        assert document["counts"] == {"missing": 1, "done": 1, "failed": 1}, "of all points"
+        assert document["best"] == sweep.point(1).run_id
 
 
 def test_a_filter_is_for_sweeps(make_sweep: Make, told) -> None:
@@ -157,6 +171,27 @@ def test_a_search(make_sweep: Make, told, slurm: FakeSlurm, slurm_config) -> Non
     assert "mmhydra.logs" not in page
 
 
+@pytest.mark.parametrize(
+    ("search", "goes_on"),
+    [
+        ("space: {optim.lr: {low: 1e-4, high: 1e-2, log: true}}, num_trials: 3", False),
+        ("space: {optim.lr: {low: 1e-4, high: 1e-2, log: true}}, num_trials: 4", True),
+        ("space: {optim.lr: {choices: [1e-4, 1e-3, 1e-2]}}, num_trials: 9, sampler: {kind: grid}", False),
+        ("space: nonsense", True),
+    ],
+)
+def test_a_search_that_is_over_has_nothing_to_drive(make_sweep: Make, told, search: str, goes_on: bool) -> None:
+    sweep = make_sweep(3)
+    sweep.done(1, 2.5)
+    sweep.ended(sweep.frozen(2), "stopped", 3, 20, "a person asked to stop (file `stop`)")
+    sweep.done(3, 2.0)
+    sweep.write(sweep.directory.search / "setting.json")
+    sweep.directory.study.write_text(f"question: Which rate?\nstop_rule: None.\nsearch: {{{search}}}\n")
+    page = told("lr_ladder")
+    assert "sweep lr_ladder  DONE" in page
+    assert ("mmhydra.drive" in page) == goes_on
+
+
 def test_a_trial_that_stopped_itself_says_why(make_sweep: Make, told) -> None:
     sweep = make_sweep(2)
     sweep.write(sweep.directory.search / "setting.json")
@@ -187,6 +222,21 @@ def test_evaluations_say_what_they_measured(make_sweep: Make, told) -> None:
     assert re.search(r"steps +100 of 100  100%", page)
     assert re.search(r"evaluations +1 of 2 have measured their val_loss", page)
     assert [each["evaluation"] for each in json.loads(told("lr_ladder", "--json"))["points"]] == [False, True, True]
+
+
+def test_steps_of_points_that_were_not_chosen_do_not_count(make_sweep: Make, told) -> None:
+    small = [point(number, stage="small") for number in (1, 2)]
+    large = [point(9 + each.number, stage="large", parent=parent(each), num_best=1) for each in small]
+    sweep = make_sweep(points=[*small, *large])
+    sweep.done(1, 2.0)
+    sweep.done(2, 3.0)
+    sweep.ended(sweep.frozen(11), "failed", 1, 40)  # of an earlier choice
+    sweep.frozen(11)
+    assert re.search(r"steps +200 of 300  67%", told("lr_ladder"))
+    overview = read_overview(sweep.directory)
+    assert [each.state for each in overview.states] == ["done", "done", "missing", "unchosen"]
+    assert (overview.steps_made, overview.steps_due) == (200, 300)
+    assert "200 of 300" in report(overview, Curves())
 
 
 def test_a_study_of_evaluations_alone_has_no_steps_to_count(make_sweep: Make, told) -> None:
