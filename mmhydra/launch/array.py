@@ -10,10 +10,10 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -43,6 +43,7 @@ from mmhydra.run.lease import HeldError
 from mmhydra.run.outcome import conclude
 from mmhydra.slurm.scheduler import Scheduler, SchedulerError
 from mmhydra.sweep.record import ARRAY_RECORD, ARRAY_SCRIPT
+from mmhydra.sweep.state.asking import named_jobs
 
 TASKS = "tasks.tsv"
 _VERSION = 1
@@ -227,26 +228,6 @@ def drop_array(folder: Path) -> str | None:
     return None
 
 
-def require_no_array(run: RunDirectory) -> None:
-    """Raises HeldError for a run in an array that somebody is about to submit, or has submitted and not yet noted.
-
-    For whoever holds the lease of the run.
-    """
-    for attempt in run.attempts:
-        folder = owner_of(attempt)
-        if folder is not None and folder.is_dir() and array_state(folder) in ("empty", "submitting"):
-            raise HeldError(
-                f"the sweep {folder.parent.parent.name} is submitting the run {run.path} ({folder}); if its command "
-                "was interrupted, or left that script to you and you won't submit it, type that command again"
-            )
-
-
-def is_free_again(attempt: Attempt) -> bool:
-    """Whether an array had the attempt, and none of that array's tasks will ever run."""
-    folder = owner_of(attempt)
-    return folder is not None and (array_state(folder) in ("refused", "dropped") or not folder.is_dir())
-
-
 def array_state(folder: Path) -> ArrayState:
     """How far an array has come. Raises ArrayError for a record that can't be read: `empty` would give it up."""
     return _state(_read(folder))
@@ -274,6 +255,42 @@ def _state(document: dict[str, Any]) -> ArrayState:
         if said == state:
             return state
     return "empty"
+
+
+@dataclass
+class FinalStates:
+    """`array_state` for a look at many runs: a record that does not change any more is read once, not once a run."""
+
+    _known: dict[Path, ArrayState] = field(default_factory=dict)
+
+    def __call__(self, folder: Path) -> ArrayState:
+        """As `array_state`."""
+        if folder in self._known:
+            return self._known[folder]
+        state = array_state(folder)
+        if state in ("submitted", "refused", "dropped"):
+            self._known[folder] = state
+        return state
+
+
+def require_no_array(run: RunDirectory, state_of: Callable[[Path], ArrayState] = array_state) -> None:
+    """Raises HeldError for a run in an array that somebody is about to submit, or has submitted and not yet noted.
+
+    For whoever holds the lease of the run. `state_of` as in `FinalStates`.
+    """
+    for attempt in run.attempts:
+        folder = owner_of(attempt)
+        if folder is not None and folder.is_dir() and state_of(folder) in ("empty", "submitting"):
+            raise HeldError(
+                f"the sweep {folder.parent.parent.name} is submitting the run {run.path} ({folder}); if its command "
+                "was interrupted, or left that script to you and you won't submit it, type that command again"
+            )
+
+
+def is_free_again(attempt: Attempt, state_of: Callable[[Path], ArrayState] = array_state) -> bool:
+    """Whether an array had the attempt, and none of its tasks will ever run. `state_of` as in `FinalStates`."""
+    folder = owner_of(attempt)
+    return folder is not None and (state_of(folder) in ("refused", "dropped") or not folder.is_dir())
 
 
 def executor_of_array(array: ArrayJob) -> SlurmExecutor:
@@ -354,7 +371,7 @@ def _known(folder: Path, document: dict[str, Any]) -> list[str]:
 
 def _named(document: dict[str, Any]) -> list[str]:
     """Jobs of the array's name. Raises SchedulerError."""
-    return _scheduler(document).find_by_name(str(document["name"]), datetime.fromisoformat(document["written"]))
+    return named_jobs(_scheduler(document), document)
 
 
 def _scheduler(document: dict[str, Any]) -> Scheduler:

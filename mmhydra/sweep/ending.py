@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import Any
 
 from mmhydra.files import read_object
@@ -13,7 +12,7 @@ from mmhydra.monitor.words import count, python_module
 from mmhydra.paths import short
 from mmhydra.slurm import Scheduler, SchedulerError
 from mmhydra.sweep.record import ARRAY_RECORD, DRIVER, Record, RecordError, SweepDirectory
-from mmhydra.sweep.state.asking import Answer, scheduler
+from mmhydra.sweep.state.asking import Answer, named_jobs, scheduler
 from mmhydra.sweep.state.best import run_of
 from mmhydra.sweep.state.states import Memory, PointState, counts_in_words, read_states
 
@@ -95,13 +94,9 @@ def _arrays(sweep: SweepDirectory, slurms: _Slurms) -> Iterator[str]:
 
 def _by_name(slurm: Scheduler, document: Mapping[str, Any]) -> list[str]:
     """Jobs of a name under which something was being submitted when nobody noted any more what came of it."""
-    name, written = text(document.get("name")), text(document.get("written"))
-    if document.get("state") != "submitting" or name is None:
+    if document.get("state") != "submitting" or text(document.get("name")) is None:
         return []
-    since = None
-    with suppress(ValueError):  # a file that somebody edited: looked for as if it were of no time
-        since = None if written is None else datetime.fromisoformat(written)
-    return slurm.find_by_name(name, since)
+    return named_jobs(slurm, document)
 
 
 def _points(sweep: SweepDirectory, record: Record, slurms: _Slurms, *, ended: bool) -> Iterator[str]:

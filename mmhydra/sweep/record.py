@@ -72,6 +72,12 @@ class RecordedPoint:
     more_parents: tuple[tuple[str, str], ...] = ()
     in_study: bool = True
 
+    @property
+    def parents(self) -> list[tuple[str, str]]:
+        """The runs of all whose child it is, by name and id."""
+        first = [] if self.parent is None else [(self.parent.name, self.parent.run_id)]
+        return [*first, *self.more_parents]
+
 
 @dataclass(frozen=True)
 class Record:
@@ -85,7 +91,7 @@ class Record:
     stop_rule: str | None
     metric: str
     direction: Literal["minimize", "maximize"]
-    command: tuple[str, ...]  # arguments of mmhydra.train
+    command: tuple[str, ...]  # arguments of mmhydra.train that go on with it
     created: str  # ISO 8601, UTC
     updated: str
     points: tuple[RecordedPoint, ...]

@@ -18,6 +18,7 @@ from mmhydra.launch.search.setting import read_setting
 from mmhydra.launch.slurm import REFUSALS, SubmissionError, as_configured, what_sbatch_said
 from mmhydra.slurm import JobState, Scheduler, SchedulerError
 from mmhydra.sweep.record import DRIVER, SweepDirectory
+from mmhydra.sweep.state.asking import named_jobs
 from mmhydra.sweep.study.space import Driver
 
 _SIGNAL_DELAY_S = 60  # before its time is up: it ends, and the script asks for the next time
@@ -126,8 +127,7 @@ def _taken_all_the_same(job: DriverJob, document: Mapping[str, Any], error: Exce
 
 
 def _found(document: Mapping[str, Any]) -> str | None:
-    since = datetime.fromisoformat(str(document["written"]))
-    return next(iter(_scheduler(document).find_by_name(str(document["name"]), since)), None)
+    return next(iter(named_jobs(_scheduler(document), document)), None)
 
 
 def _scheduler(document: Mapping[str, Any]) -> Scheduler:

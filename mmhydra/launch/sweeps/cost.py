@@ -1,14 +1,14 @@
 """What the points of a sweep may cost together, before any of them starts."""
 
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mmhydra.errors import UserError
 from mmhydra.launch.points import Point
 from mmhydra.launch.preview import preview
-from mmhydra.launch.sweeps.recording import Key, key_of
+from mmhydra.launch.sweeps.recording import Key, key_of, numbered
 from mmhydra.monitor.words import count
-from mmhydra.sweep.state.labels import family_of
+from mmhydra.sweep.state.parents import at_most
 
 
 @dataclass(frozen=True)
@@ -62,40 +62,10 @@ def most(points: Sequence[Point], starting: Collection[Key]) -> list[Point]:
 
     `points` are all of the sweep, parents before their children.
     """
-    children: dict[Key, list[Point]] = {}
-    for point in points:
-        if point.parent is not None:
-            children.setdefault(key_of(point.parent), []).append(point)
-    dropped: set[Key] = set()
-
-    def below(point: Point) -> float:
-        own = preview(point.config).gpu_hours or 0.0 if key_of(point) in starting else 0.0
-        return own + sum(map(below, children.get(key_of(point), ())))
-
-    def drop(point: Point) -> None:
-        dropped.add(key_of(point))
-        for child in children.get(key_of(point), ()):
-            drop(child)
-
-    stages: dict[tuple[str | None, int], dict[Hashable, dict[Key, Point]]] = {}
-    for point in points:
-        if point.planned.num_best is not None:
-            stage = stages.setdefault((point.planned.stage, point.planned.num_best), {})
-            for parent in point.parents:
-                family = family_of(parent.planned.stage, parent.planned.label)  # parents are chosen by families
-                stage.setdefault(family, {})[key_of(point)] = point
-    for (_, num_best), families in stages.items():
-        left = [{key: each for key, each in one.items() if key not in dropped} for one in families.values()]
-        kept: dict[Key, Point] = {}
-        for _ in range(min(num_best, len(left))):  # the one that costs most beside those that are kept
-            dearest = max(left, key=lambda one: sum(below(each) for key, each in one.items() if key not in kept))
-            left.remove(dearest)
-            kept |= dearest
-        for members in left:
-            for key, member in members.items():
-                if key not in kept:
-                    drop(member)
-    return [point for point in points if key_of(point) in starting and key_of(point) not in dropped]
+    recorded = numbered(points, ())
+    hours = {key_of(each): each.gpu_hours or 0.0 for each in recorded if key_of(each) in starting}
+    remaining = at_most(recorded, hours)
+    return [point for point in points if key_of(point) in starting and key_of(point) in remaining]
 
 
 def lines(found: Sequence[Cost]) -> list[str]:

@@ -50,13 +50,17 @@ def due(points: Sequence[Point], states: States, *, again: bool = True, tried: C
     starting: set[Key] = set()
     coming: set[Key] = set()  # what may start later
     rivals = _rivals(points)
+    is_waiting: dict[tuple[str | None, int | None], bool] = {}  # whether a stage can't choose yet
 
     def is_open(key: Key) -> bool:
         return key in starting or key in coming or states[key].state in ACTIVE
 
     def when_of(point: Point, parent: Point) -> str:
         if point.planned.num_best is not None:
-            if any(map(is_open, rivals[_stage(point)])):
+            stage = _stage(point)
+            if stage not in is_waiting:
+                is_waiting[stage] = any(map(is_open, rivals[stage]))
+            if is_waiting[stage]:
                 return "later"
             if states[key_of(point)].state == "unchosen":
                 return "never"
@@ -76,7 +80,7 @@ def due(points: Sequence[Point], states: States, *, again: bool = True, tried: C
             found.jobs[key] = there.job_id
         return "now"
 
-    for point in points:
+    for point in _by_stages(points):
         key, state = key_of(point), states[key_of(point)]
         if state.state in LATER:
             wants = True
@@ -106,14 +110,23 @@ def _can_follow(point: Point, parent: Point) -> bool:
     return is_slurm(point) and is_slurm(parent) and conf[0] == conf[1]
 
 
+def _by_stages(points: Sequence[Point]) -> list[Point]:
+    """The points, all of a stage before any of a later one: what a stage chooses from is looked at before it."""
+    levels: dict[str | None, int] = {}
+    for point in points:
+        after = max((levels.get(parent.planned.stage, 0) + 1 for parent in point.parents), default=0)
+        levels[point.planned.stage] = max(after, levels.get(point.planned.stage, 0))
+    return sorted(points, key=lambda point: levels[point.planned.stage])
+
+
 def _stage(point: Point) -> tuple[str | None, int | None]:
     return point.planned.stage, point.planned.num_best
 
 
-def _rivals(points: Sequence[Point]) -> dict[tuple[str | None, int | None], list[Key]]:
+def _rivals(points: Sequence[Point]) -> dict[tuple[str | None, int | None], set[Key]]:
     """The parents that compete, by the stage that takes the best of them."""
-    found: dict[tuple[str | None, int | None], list[Key]] = {}
+    found: dict[tuple[str | None, int | None], set[Key]] = {}
     for point in points:
         if point.planned.num_best is not None:
-            found.setdefault(_stage(point), []).extend(map(key_of, point.parents))
+            found.setdefault(_stage(point), set()).update(map(key_of, point.parents))
     return found

@@ -12,7 +12,7 @@ from mmhydra.config.shared import OfObjects
 from mmhydra.data.datasets import digests, load
 from mmhydra.errors import UserError
 from mmhydra.files import read_object, write_atomic, write_json
-from mmhydra.launch.array import is_free_again, require_no_array
+from mmhydra.launch.array import FinalStates, is_free_again, require_no_array
 from mmhydra.launch.freeze import Origin, read_origin
 from mmhydra.launch.points import Point
 from mmhydra.launch.slurm import was_refused
@@ -153,6 +153,7 @@ class _Freezer:
         self._sweep = sweep
         self._of_now = origin
         self._seen = seen
+        self._state_of = FinalStates()
         self._manifests: OfObjects[_Manifests] = OfObjects()
 
     def manifests_of(self, point: Point) -> _Manifests:
@@ -172,10 +173,10 @@ class _Freezer:
         assert point.identity is not None, "its data is there"
         run.create(point.identity)
         with hold(run):
-            require_no_array(run)
+            require_no_array(run, self._state_of)
             run.clear_triggers()
             newest = run.attempts[-1:]
-            if newest and _is_as_new(newest[0], point, origin.provenance):
+            if newest and _is_as_new(newest[0], point, origin.provenance, self._state_of):
                 return newest[0]
             if newest and newest[0].number > self._seen.get(key_of(point), newest[0].number):
                 _require_not_begun(newest[0])
@@ -212,12 +213,12 @@ def _require_not_begun(attempt: Attempt) -> None:
         )
 
 
-def _is_as_new(attempt: Attempt, point: Point, origin: Mapping[str, Any]) -> bool:
+def _is_as_new(attempt: Attempt, point: Point, origin: Mapping[str, Any], state_of: FinalStates) -> bool:
     """Whether an attempt was frozen from the same config and code, and nothing has started or taken it.
 
     What an array left that was given up is removed; the lease of the run must be held.
     """
-    is_free = is_free_again(attempt)
+    is_free = is_free_again(attempt, state_of)
     if attempt.array.exists() and not is_free:
         return False
     traces = [attempt.submitted, attempt.job, attempt.metrics, attempt.events]

@@ -99,7 +99,7 @@ def _waiting_for(sweep: SweepDirectory, cancelled: Collection[str], staying: Seq
             return found
         found += more
         gone |= {str(state.job_id) for state in more}
-        left = [state for state in left if state not in more]
+        left = [state for state in left if str(state.job_id) not in gone]
 
 
 def _awaited(job_id: str, dependencies: Mapping[str, tuple[str, str]]) -> str | None:

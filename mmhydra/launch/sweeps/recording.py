@@ -90,7 +90,7 @@ def record_of(
         stop_rule=None if study is None else study.stop_rule,
         metric="val_loss" if study is None else study.metric,
         direction="minimize" if study is None else study.direction,
-        command=tuple(text for text in asked.command if not text.startswith("dry_run=")),  # what goes on with it
+        command=tuple(text for text in asked.command if text != "--prune" and not text.startswith("dry_run=")),
         created=before.created if before is not None else now,
         updated=now,
         points=(*there, *gone),

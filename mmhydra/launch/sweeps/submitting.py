@@ -1,6 +1,6 @@
 """From the points of a sweep to jobs, and to runs on this machine: what is missing or failed, and nothing twice."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -127,7 +127,7 @@ def submit_points(sweep: SweepDirectory, points: Sequence[Point], origin: SweepO
     record = sweep.read()
     record = replace(record, points=tuple(point for point in record.points if key_of(point) in keys))
     work = Work(console, sweep, record, points, origin)
-    states = by_key(work.states())
+    states = by_key(map(_as_begun, work.states()))
     due_now = [point for point in points if needs_submission(states[key_of(point)].state)]
     work.submit(Due(now=due_now), states, all_or_none=True)
 
@@ -159,6 +159,7 @@ class Work:
         self._again = again
         self._done = Done()
         self.tried: set[Key] = set()  # whatever became of these, they are not started again
+        self._told: set[Key] = set()  # points of which it is said that somebody has them
         self._memory = memory or Memory()
 
     def states(self) -> list[PointState]:
@@ -173,12 +174,13 @@ class Work:
         self._done = Done()
         tried = set(self.tried)
         while True:
-            found = due(self._points, by_key(map(_as_begun, states)), again=self._again, tried=tried)
+            now = by_key(map(_as_begun, states))
+            found = due(self._points, now, again=self._again, tried=tried)
             self._done.later = found.later
             if not found.now:
                 return self._done
             tried |= {key_of(point) for point in found.now}
-            self.submit(replace(found, now=[point for point in found.now if is_slurm(point)]), by_key(states))
+            self.submit(replace(found, now=[point for point in found.now if is_slurm(point)]), now)
             local = [point for point in found.now if not is_slurm(point)]
             for number, point in enumerate(local, 1):
                 self._start(point, number, len(local))
@@ -198,7 +200,7 @@ class Work:
         frozen = freeze_free(self._sweep, found.now, self._origin, _newest(found.now, states))
         if all_or_none:
             frozen.require_all()
-        _tell_held(self._console, list(frozen.held.values()))
+        self._tell_held(frozen.held)
         free = [point for point in found.now if key_of(point) in frozen.attempts]
         self._done.held += [point for point in found.now if key_of(point) not in frozen.attempts]
         grouping = Grouping(lambda point: self._job(point, frozen.attempts[key_of(point)]), dict(found.jobs))
@@ -212,6 +214,18 @@ class Work:
                 num_left -= len(group.points)
                 for index, point in zip(group.indices, group.points, strict=True):
                     grouping.jobs[key_of(point)] = f"{job_id}_{index}"
+
+    def _tell_held(self, held: Mapping[Key, HeldError]) -> None:
+        """Points that are left out now, each told once. Who starts nothing again looks himself until they are free."""
+        new = [error for key, error in held.items() if key not in self._told]
+        self._told |= held.keys()
+        for error in new[:_NAMED]:
+            self._console.print(f"note: not submitted: {error}", markup=False)
+        if len(new) > _NAMED:
+            told = f"note: not submitted for such reasons: {len(new) - _NAMED:,} more points"
+            self._console.print(told, markup=False)
+        if new and self._again:
+            self._console.print("note: the same command submits them once they are free", markup=False)
 
     def _job(self, point: Point, attempt: Attempt) -> BatchJob:
         snapshot = self._origin.snapshot
@@ -271,10 +285,10 @@ def _newest(points: Sequence[Point], states: States) -> dict[Key, int]:
 
 
 def _as_begun(state: PointState) -> PointState:
-    """What sbatch refused was never started, whatever is said of its attempt."""
+    """What sbatch refused was never started, whatever is said of its attempt; another sweep may take that up."""
     if state.state != "failed" or state.attempt is None:
         return state
-    return replace(state, state="frozen") if was_refused(state.attempt) else state
+    return replace(state, state="frozen", attempt=None) if was_refused(state.attempt) else state
 
 
 def tell_finished(console: Console, sweep: SweepDirectory) -> None:
@@ -307,16 +321,6 @@ def _tell_stuck(console: Console, states: States, stuck: Sequence[Point]) -> Non
         why = f"its parent {first.parent.run_id} is {states[key_of(first.parent)].state}"
         more = f", and {len(stuck) - 1} more" if len(stuck) > 1 else ""
         console.print(f"note: not started: {first.run_id} ({why}){more}", markup=False)
-
-
-def _tell_held(console: Console, held: Sequence[HeldError]) -> None:
-    """Points that are left out of this command."""
-    for error in held[:_NAMED]:
-        console.print(f"note: not submitted: {error}", markup=False)
-    if len(held) > _NAMED:
-        console.print(f"note: not submitted for such reasons: {len(held) - _NAMED:,} more points", markup=False)
-    if held:
-        console.print("note: the same command submits them once they are free", markup=False)
 
 
 def _tell_left_alone(console: Console, sweep: SweepDirectory, states: Sequence[PointState]) -> None:

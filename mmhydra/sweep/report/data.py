@@ -14,6 +14,7 @@ from mmhydra.monitor.words import count
 from mmhydra.paths import short
 from mmhydra.run.directory import Attempt
 from mmhydra.sweep.show.overview import Overview
+from mmhydra.sweep.state.best import best_families
 from mmhydra.sweep.state.curves import Curves
 from mmhydra.sweep.state.labels import evaluates, in_words, is_logarithmic, is_seed, numbers_of, short_names
 from mmhydra.sweep.state.states import PointState
@@ -250,12 +251,8 @@ def _seed_groups(overview: Overview) -> list[dict[str, Any]]:
     others = [key for key in overview.axes if not is_seed(key)]
     if not seeds:
         return []
-    groups: dict[tuple[str | None, ...], list[PointState]] = {}
-    for each in overview.ranked:
-        key = (each.point.stage, *(each.point.label.get(name) for name in others))
-        groups.setdefault(key, []).append(each)
     found: list[dict[str, Any]] = []
-    for group in groups.values():
+    for group in best_families(overview.points, overview.record, _MOST_SEED_GROUPS):
         values = [each.best for each in group if each.best is not None]
         found.append(
             {
@@ -266,9 +263,7 @@ def _seed_groups(overview: Overview) -> list[dict[str, Any]]:
                 "values": [_rounded(value) for value in values],
             }
         )
-    sign = 1.0 if overview.record.direction == "minimize" else -1.0
-    found.sort(key=lambda group: sign * (group["mean"] or 0.0))
-    return found[:_MOST_SEED_GROUPS]
+    return found
 
 
 def verdict(overview: Overview, seeds: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -12,10 +12,10 @@ from mmhydra.monitor.reading import now_of, text
 from mmhydra.monitor.words import count, python_module
 from mmhydra.paths import short
 from mmhydra.slurm import JobState, SchedulerError
-from mmhydra.sweep.record import DRIVER, Record, RecordedPoint, SweepDirectory
-from mmhydra.sweep.state.best import best
+from mmhydra.sweep.record import DRIVER, Record, SweepDirectory
+from mmhydra.sweep.state.best import best, run_of
 from mmhydra.sweep.state.labels import axes_of, evaluates
-from mmhydra.sweep.state.parents import NOT_CHOSEN, rivals_of
+from mmhydra.sweep.state.parents import NOT_CHOSEN, at_most
 from mmhydra.sweep.state.states import (
     ACTIVE,
     LATER,
@@ -120,13 +120,10 @@ class Overview:
     @property
     def planned_gpu_hours(self) -> float | None:
         """At most so many if all points run to the end; of stages that choose, as many points as they can choose."""
-        shares: dict[tuple[str | None, int | None], float] = {}
-        for each in self.points:
-            stage = (each.point.stage, each.point.num_best)
-            if stage not in shares:
-                shares[stage] = _share(self.record, each.point)
-        hours = [shares[each.point.stage, each.point.num_best] * (each.point.gpu_hours or 0.0) for each in self.points]
-        return sum(hours) if any(each.point.gpu_hours is not None for each in self.points) else None
+        if all(each.point.gpu_hours is None for each in self.points):
+            return None
+        hours = {run_of(each.point): each.point.gpu_hours or 0.0 for each in self.points}
+        return sum(hours[run] for run in at_most([each.point for each in self.points], hours))
 
     @property
     def failed(self) -> list[PointState]:
@@ -250,11 +247,3 @@ def commands(overview: Overview) -> dict[str, str]:
         found["if you so decide"] = python_module("train", f"resume={run}")
     found["report"] = python_module("report", place)
     return found
-
-
-def _share(record: Record, point: RecordedPoint) -> float:
-    """The part of a stage's points that is run."""
-    if point.num_best is None:
-        return 1.0
-    rivals = len(rivals_of(record.points, point))
-    return min(1.0, point.num_best / rivals) if rivals else 1.0

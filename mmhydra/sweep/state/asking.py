@@ -1,8 +1,11 @@
 """One question to each SLURM about all jobs of a sweep."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from mmhydra.slurm import JobState, Scheduler, SchedulerError
 
@@ -48,6 +51,14 @@ class BulkAsker:
             return scheduler(slurm_conf, self._timeout_s).states(job_ids) if job_ids else {}
         except SchedulerError as error:
             return error
+
+
+def named_jobs(slurm: Scheduler, document: Mapping[str, Any]) -> list[str]:
+    """Jobs under the name that was written down before a submission, since then. Raises SchedulerError."""
+    since = None
+    with suppress(ValueError, TypeError):  # a file that somebody edited: looked for as if it were of no time
+        since = datetime.fromisoformat(document.get("written"))  # type: ignore[arg-type]
+    return slurm.find_by_name(str(document["name"]), since)
 
 
 def scheduler(slurm_conf: str | None, timeout_s: float = 30.0) -> Scheduler:

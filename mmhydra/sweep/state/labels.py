@@ -42,7 +42,7 @@ def is_logarithmic(values: Sequence[float | None]) -> bool:
 
 def is_seed(key: str) -> bool:
     """Whether a key of a label is a seed: `seed` of a study's `seeds`, `seed.model`, or an earlier stage's."""
-    return key.lstrip("+").partition(".")[0] == "seed" or key.rpartition(".")[2] == "seed"
+    return "seed" in key.lstrip("+").split(".")
 
 
 def family_of(stage: str | None, label: Mapping[str, str]) -> Hashable:

@@ -1,11 +1,12 @@
 """What becomes of points that go on from others: which parents a stage goes on with, and what waits for one."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from mmhydra.monitor.facts import FINAL
 from mmhydra.sweep.record import Record, RecordedPoint
 from mmhydra.sweep.state.best import Rated, Run, best_families, run_of
+from mmhydra.sweep.state.labels import family_of
 
 NOT_CHOSEN = "not chosen"  # begins the remark of a point whose stage has chosen others, or had nothing to choose from
 Waits = tuple[Literal["blocked", "unchosen"], str]  # a state, and what makes it plain
@@ -19,21 +20,10 @@ class Standing(Rated, Protocol):
         """A state of a point."""
 
 
-def _parent_of(point: RecordedPoint) -> Run | None:
-    """What names the run of a point's parent."""
-    return None if point.parent is None else (point.parent.name, point.parent.run_id)
-
-
-def _parents_of(point: RecordedPoint) -> list[Run]:
-    """The runs of all parents."""
-    first = _parent_of(point)
-    return [*([] if first is None else [first]), *point.more_parents]
-
-
 def rivals_of(points: Collection[RecordedPoint], child: RecordedPoint) -> list[Run]:
     """The runs that a point's parents compete with: the parents of all points of its stage that the study has now."""
     stage = [each for each in points if each.in_study and each.stage == child.stage and each.num_best == child.num_best]
-    return list(dict.fromkeys(run for each in stage for run in _parents_of(each)))
+    return list(dict.fromkeys(run for each in stage for run in each.parents))
 
 
 def waiting(states: Sequence[Standing], record: Record) -> dict[Run, Waits]:
@@ -42,20 +32,63 @@ def waiting(states: Sequence[Standing], record: Record) -> dict[Run, Waits]:
     choices: dict[tuple[str | None, int], tuple[list[Run] | None, str]] = {}
     found: dict[Run, Waits] = {}
     for each in states:
-        point, run = each.point, _parent_of(each.point)
-        if each.state not in ("missing", "frozen") or run is None:
+        point = each.point
+        if each.state not in ("missing", "frozen") or not point.parents:
             continue
         if point.num_best is not None:
             key = (point.stage, point.num_best)
             if key not in choices:
                 choices[key] = _choice(by_run, record, point, point.num_best)
             chosen, why = choices[key]
-            if chosen is None or not any(one in chosen for one in _parents_of(point)):
+            if chosen is None or not any(one in chosen for one in point.parents):
                 found[run_of(point)] = "unchosen", why
             continue  # what is chosen is done
-        parent = by_run.get(run)
+        parent = by_run.get(point.parents[0])
         if parent is not None and parent.state != "done":
-            found[run_of(point)] = "blocked", f"its parent {run[1]} is {_word(parent, found)}"
+            found[run_of(point)] = "blocked", f"its parent {parent.point.run_id} is {_word(parent, found)}"
+    return found
+
+
+def at_most(points: Sequence[RecordedPoint], hours: Mapping[Run, float]) -> set[Run]:
+    """The runs that can come to be at most: a stage of the best goes on with its dearest so many families of parents.
+
+    `points` are all of the sweep, parents before their children, and `hours` what the runs of them cost.
+    """
+    by_run = {run_of(point): point for point in points}
+    children: dict[Run, list[Run]] = {}
+    stages: dict[tuple[str | None, int], dict[Hashable, set[Run]]] = {}
+    for run, point in by_run.items():
+        for parent in point.parents:
+            children.setdefault(parent, []).append(run)
+            if point.num_best is not None and parent in by_run:
+                families = stages.setdefault((point.stage, point.num_best), {})
+                families.setdefault(family_of(by_run[parent].stage, by_run[parent].label), set()).add(run)
+    dropped: set[Run] = set()
+
+    def drop(run: Run) -> None:
+        dropped.add(run)
+        for child in children.get(run, ()):
+            if child not in dropped and all(parent in dropped for parent in by_run[child].parents):
+                drop(child)
+
+    for (_, num_best), families in stages.items():
+        left = [_with_what_follows(family - dropped, children) for family in families.values()]
+        kept: set[Run] = set()
+        for _ in range(min(num_best, len(left))):  # the one that costs most beside those that are kept
+            dearest = max(left, key=lambda runs: sum(hours.get(run, 0.0) for run in runs - kept))
+            left.remove(dearest)
+            kept |= dearest
+        for run in set().union(*families.values()) - kept - dropped:
+            drop(run)
+    return by_run.keys() - dropped
+
+
+def _with_what_follows(runs: Collection[Run], children: Mapping[Run, Sequence[Run]]) -> set[Run]:
+    found, left = set(runs), list(runs)
+    while left:
+        new = [child for child in children.get(left.pop(), ()) if child not in found]
+        found |= {*new}
+        left += new
     return found
 
 

@@ -74,9 +74,6 @@ class Layers:
         self._values: dict[str, Any] = {}
         self.add_all(overrides)
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._by_key
-
     def __iter__(self) -> Iterator[Override]:
         return iter(self._by_key.values())
 

@@ -254,3 +254,22 @@ def test_points_that_slurm_took_without_a_word_are_not_submitted_again(tools, su
     submit_points(sweep, points, origin)
     assert (tools.num_submitted, words(sweep)) == (2, ["pending"])
     assert [attempt.number for attempt in newest(sweep)] == [2]
+
+
+def test_an_attempt_that_was_refused_and_that_another_sweep_takes_up_is_submitted_once(tools, submit, monkeypatch):
+    one = "axes: {seed.data: [1]}\n"
+    tools.refused.write_text("1")
+    with pytest.raises(SubmissionError):
+        submit(one)
+    freeze_free, rivals = submitting.freeze_free, ["other"]
+
+    def overtaken(*arguments: object) -> Frozen:
+        if rivals:
+            submit(one, name=rivals.pop())
+        return freeze_free(*arguments)
+
+    monkeypatch.setattr(submitting, "freeze_free", overtaken)
+    mine = submit(one)
+    assert tools.num_submitted == 2, "the one that was refused, and one that was not"
+    assert [read_object(attempt.submitted)["job_id"] for attempt in newest(mine)] == ["102_0"]
+    assert [attempt.number for attempt in newest(mine)] == [1]

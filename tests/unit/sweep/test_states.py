@@ -20,6 +20,7 @@ from mmhydra.run.directory import RunDirectory
 from mmhydra.sweep.state import states as states_module
 from mmhydra.sweep.state.best import best
 from mmhydra.sweep.state.curves import Curves, best_step
+from mmhydra.sweep.state.labels import is_seed
 from mmhydra.sweep.state.states import AGAIN, STATES, Memory, PointState, needs_submission, read_states
 
 Make = Callable[..., FakeSweep]
@@ -500,3 +501,11 @@ def test_the_newest_records_of_a_file_that_grows(tmp_path: Path) -> None:
     with open(file, "a") as more:
         more.write('in", "step": 3, "loss": 2.0}\n')
     assert [each["step"] for each in curves.trail(file, "val_loss").records] == [3]
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("seed", True), ("seed.model", True), ("+seed", True), ("warm.seed.data", True), ("optim.lr", False)],
+)
+def test_which_keys_of_a_label_are_seeds(key: str, expected: bool) -> None:
+    assert is_seed(key) is expected
