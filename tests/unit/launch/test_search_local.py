@@ -14,7 +14,7 @@ from mmhydra.errors import ExitCode
 from mmhydra.launch.search import local
 from mmhydra.launch.search.runs import MachineRuns, _Process
 from mmhydra.launch.search.trials import Candidate
-from mmhydra.run.directory import Attempt
+from mmhydra.run.directory import Attempt, RunDirectory
 from mmhydra.run.lease import hold
 from mmhydra.slurm import SchedulerError
 from mmhydra.sweep.record import RecordedPoint, sweep_directory
@@ -124,6 +124,13 @@ def test_runs_are_submitted_with_the_origin_of_the_search(tmp_path):
     assert given == [(machine.sweep, [point], origin)]
 
 
+def one_run(folder: Path) -> tuple[MachineRuns, RecordedPoint, RunDirectory]:
+    machine, point = runs(folder), candidate().recorded
+    run = machine.sweep.run(point)
+    run.path.mkdir(parents=True)
+    return machine, point, run
+
+
 def test_a_run_is_ended_by_its_file_and_one_that_waits_is_cancelled_too(tmp_path, monkeypatch):
     cancelled = []
 
@@ -132,10 +139,7 @@ def test_a_run_is_ended_by_its_file_and_one_that_waits_is_cancelled_too(tmp_path
             cancelled.append(job_id)
 
     monkeypatch.setattr("mmhydra.launch.search.runs.scheduler", lambda conf: Slurm())
-    machine = runs(tmp_path)
-    point = candidate().recorded
-    run = machine.sweep.run(point)
-    run.path.mkdir(parents=True)
+    machine, point, run = one_run(tmp_path)
     machine.end(PointState(point, "running", job_id="7_1"))
     assert (cancelled, run.trigger("stop").exists()) == ([], True)
     machine.end(PointState(point, "waiting", job_id="7_1"))
@@ -151,10 +155,7 @@ def test_a_run_in_the_queue_that_can_not_be_cancelled_is_ended_by_its_file(tmp_p
             raise SchedulerError("scancel: no answer within 30 s")
 
     monkeypatch.setattr("mmhydra.launch.search.runs.scheduler", lambda conf: Slurm())
-    machine = runs(tmp_path)
-    point = candidate().recorded
-    run = machine.sweep.run(point)
-    run.path.mkdir(parents=True)
+    machine, point, run = one_run(tmp_path)
     machine.end(PointState(point, "pending", job_id="7_2"))
     assert run.trigger("stop").exists()
     assert "warning: scancel: no answer" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from fake_sweep import point as recorded_point
 from fitting_dataset import write_fitting
 
 from mmhydra.compose import compose
@@ -15,9 +14,6 @@ from mmhydra.launch.sweeps.due import due, without_later
 from mmhydra.launch.sweeps.recording import key_of, numbered
 from mmhydra.run.snapshot import Snapshot
 from mmhydra.sweep.planned import Parent, Planned
-from mmhydra.sweep.record import RecordedParent
-from mmhydra.sweep.state.best import run_of
-from mmhydra.sweep.state.parents import at_most
 from mmhydra.sweep.state.states import PointState
 
 SLURM = ("cluster=slurm_dev", "parallel=single", "cluster.nodes=1", "cluster.gpus_per_node=1")
@@ -231,25 +227,3 @@ def test_a_stage_of_the_best_waits_for_a_rival_that_stands_behind_it(make):
     points = make("0", "1<0", "2", "3<2", best=1)
     found = due(points, states(points, "done", "missing", "failed", "unchosen"))
     assert (names(found.now), names(found.later)) == (["2"], ["1<0", "3<2"])
-
-
-def child_of(point, *parents):
-    recorded = [(parent.name, parent.run_id) for parent in parents]
-    first = RecordedParent(*recorded[0], parents[0].num_steps, "none")
-    return replace(point, parent=first, more_parents=tuple(recorded[1:]))
-
-
-def test_what_comes_after_two_parents_counts_where_one_of_them_is_dropped():
-    rates = [recorded_point(number, stage="a", label={"optim.lr": f"{number}"}) for number in (1, 2)]
-    middle = [child_of(recorded_point(10 + rate.number, stage="b", num_best=1), rate) for rate in rates]
-    last = child_of(recorded_point(20, stage="c"), *middle)
-    hours = {run_of(each): 1.0 for each in (*rates, *middle)} | {run_of(last): 100.0}
-    kept = at_most([*rates, *middle, last], hours)
-    assert kept == {run_of(each) for each in (*rates, middle[0], last)}
-
-
-def test_of_parents_with_seeds_all_of_a_family_go_on():
-    labels = [{"optim.lr": rate, "seed": seed} for rate in ("1e-3", "2e-3") for seed in ("42", "43")]
-    parents = [recorded_point(number, stage="a", label=label) for number, label in enumerate(labels, 1)]
-    children = [child_of(recorded_point(10 + each.number, stage="b", num_best=1), each) for each in parents]
-    assert len(at_most([*parents, *children], {})) == 4 + 2

@@ -20,7 +20,6 @@ from mmhydra.run.directory import RunDirectory
 from mmhydra.sweep.state import states as states_module
 from mmhydra.sweep.state.best import best
 from mmhydra.sweep.state.curves import Curves, best_step
-from mmhydra.sweep.state.labels import is_seed
 from mmhydra.sweep.state.states import AGAIN, STATES, Memory, PointState, needs_submission, read_states
 
 Make = Callable[..., FakeSweep]
@@ -260,63 +259,6 @@ def test_of_equal_values_the_first_step_is_the_best() -> None:
     assert best_step({1: float("nan")}, "minimize") is None
 
 
-# ---------------------------------------------------------------- stages
-
-
-def test_children_wait_for_their_parent(make_sweep: Make) -> None:
-    one = point(1, stage="stable")
-    sweep = make_sweep(points=[one, point(2, stage="decay", parent=parent(one))])
-    assert words(sweep) == ["missing", "blocked"]
-    assert states(sweep)[1].remark == f"its parent {one.run_id} is missing"
-    sweep.done(1, 2.0)
-    assert words(sweep) == ["done", "missing"]
-
-
-def ladder() -> list:
-    small = [point(number, stage="small") for number in (1, 2, 3)]
-    large = [
-        point(number + 3, stage="large", parent=parent(of, "none"), num_best=2) for number, of in enumerate(small, 1)
-    ]
-    return [*small, *large]
-
-
-def test_a_stage_goes_on_with_the_best_parents_once_all_have_ended(make_sweep: Make) -> None:
-    sweep = make_sweep(points=ladder())
-    sweep.done(1, 3.0)
-    sweep.done(2, 1.0)
-    found = states(sweep)
-    assert [each.state for each in found] == ["done", "done", "missing", "unchosen", "unchosen", "unchosen"]
-    assert found[3].remark == "known once all parents have ended: 2 of 3 have, the 2 best go on"
-    sweep.done(3, 2.0)
-    found = states(sweep)
-    assert [each.state for each in found[3:]] == ["unchosen", "missing", "missing"]
-    assert found[3].remark == "not chosen: its parent is not among the best 2"
-    sweep.done(5, 1.0)
-    assert words(sweep)[3:] == ["unchosen", "done", "missing"]
-
-
-def test_parents_that_left_the_study_do_not_compete(make_sweep: Make) -> None:
-    # As a submission chooses: the best of the study, even if one that left it was better or has not ended.
-    first, second, third, *large = ladder()
-    gone = [replace(each, in_study=False) for each in (third, large[2])]
-    sweep = make_sweep(points=[first, second, gone[0], *large[:2], gone[1]])
-    sweep.done(1, 3.0)
-    sweep.done(2, 2.0)
-    assert words(sweep)[3:5] == ["missing", "missing"]
-    sweep.done(3, 0.1)
-    assert words(sweep)[3:5] == ["missing", "missing"]
-
-
-def test_a_parent_that_failed_is_not_chosen_however_good_it_was(make_sweep: Make) -> None:
-    sweep = make_sweep(points=ladder())
-    sweep.done(1, 3.0)
-    sweep.done(2, 2.0)
-    failed = sweep.frozen(3)
-    sweep.held_out(failed, (10, 0.1))
-    sweep.ended(failed, "failed", 1, 10)
-    assert words(sweep)[3:] == ["missing", "missing", "unchosen"]
-
-
 # ---------------------------------------------------------------- what follows
 
 
@@ -501,11 +443,3 @@ def test_the_newest_records_of_a_file_that_grows(tmp_path: Path) -> None:
     with open(file, "a") as more:
         more.write('in", "step": 3, "loss": 2.0}\n')
     assert [each["step"] for each in curves.trail(file, "val_loss").records] == [3]
-
-
-@pytest.mark.parametrize(
-    ("key", "expected"),
-    [("seed", True), ("seed.model", True), ("+seed", True), ("warm.seed.data", True), ("optim.lr", False)],
-)
-def test_which_keys_of_a_label_are_seeds(key: str, expected: bool) -> None:
-    assert is_seed(key) is expected
