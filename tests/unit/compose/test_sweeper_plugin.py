@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import yaml
+from hatchling.builders.wheel import WheelBuilder
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 
@@ -122,6 +124,27 @@ def test_what_is_refused(command, studies, arguments, text):
     assert (code, out, command.started) == (2, b"", [])
     assert text in err
     assert "Traceback" not in err
+
+
+def test_an_installed_wheel_has_its_own_copy_of_the_studies(tmp_path):
+    root = paths.checkout()
+    if root is None:
+        pytest.skip("an installed wheel has no sources")
+    (wheel,) = WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(tmp_path / "installed")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("MMHYDRA_")}
+    environment = {**kept, "PYTHONPATH": str(tmp_path / "installed")}
+    line = [sys.executable, "-m", "mmhydra.train", "-m", "sweep=demo", "dry_run=config"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    studies = tmp_path / "installed" / "mmhydra" / "studies"
+    assert {path.name for path in studies.iterdir()} == {path.name for path in (root / "sweeps").glob("*.yaml")}
+    rates = [document["optim"]["lr"] for document in yaml.safe_load_all(done.stdout)]
+    assert rates == [1e-3, 1e-3, 3e-3, 3e-3, 1e-2, 1e-2]
+    (studies / "demo.yaml").unlink()
+    gone = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "sweep=demo: no such study" in gone.stderr, "nothing else was read"
 
 
 OTHER = """
